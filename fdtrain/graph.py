@@ -1,0 +1,229 @@
+"""The communication graph G = (V, E) as compressed sparse rows, and one rank's view of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fdtrain.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An undirected graph whose edges may carry a different weight in each direction.
+
+    Row i lists the neighbours of node i in ascending order. ``weights[e]`` is A_ij for the receiver i (the row) and
+    the sender j (``indices[e]``); A need not be symmetric, but its pattern is: who hears, is heard.
+    Nobody is their own neighbour. Build one with :meth:`from_edges` or :meth:`from_adjacency`.
+    """
+
+    indptr: NDArray[np.int64]  # [V + 1]
+    indices: NDArray[np.int64]  # [2 |E|]
+    weights: NDArray[np.float64]  # [2 |E|]
+    labels: tuple[str, ...] | None = None  # [V], the names that a file gives its nodes
+    positions: NDArray[np.float64] | None = field(default=None, repr=False)  # [V, 2], where a source has them
+
+    @classmethod
+    def from_edges(
+        cls,
+        nodes: int,
+        edges: ArrayLike,
+        weights: ArrayLike | None = None,
+        *,
+        labels: tuple[str, ...] | None = None,
+        positions: NDArray[np.float64] | None = None,
+    ) -> Graph:
+        """The graph of undirected `edges` [M, 2] on nodes 0 … `nodes` − 1, with symmetric `weights` [M] (default 1).
+
+        Raises:
+            InputError: no node, a node number out of range, a self-loop, a duplicate edge (in either direction), or
+                a weight that is zero or not finite.
+        """
+        if nodes < 1:
+            raise InputError(f"graph: needs at least 1 node, found {nodes}")
+        pairs = np.asarray(edges, dtype=np.int64).reshape(-1, 2)
+        values = np.ones(len(pairs)) if weights is None else np.asarray(weights, dtype=np.float64).reshape(-1)
+        if len(values) != len(pairs):
+            raise InputError(f"graph: {len(pairs)} edges but {len(values)} weights")
+        _check_edges(nodes, pairs, values)
+        rows = np.concatenate([pairs[:, 0], pairs[:, 1]])
+        cols = np.concatenate([pairs[:, 1], pairs[:, 0]])
+        return _from_directed(nodes, rows, cols, np.concatenate([values, values]), labels, positions)
+
+    @classmethod
+    def from_adjacency(
+        cls, adjacency: ArrayLike | csr_array, *, labels: tuple[str, ...] | None = None
+    ) -> Graph:
+        """The graph of an adjacency matrix A [V, V], dense or SciPy sparse: A_ij weighs what i hears from j.
+
+        A may be asymmetric; i and j are neighbours when A_ij or A_ji is not zero.
+
+        Raises:
+            InputError: not square, not finite, or a diagonal that is not zero (self-loops).
+        """
+        from scipy.sparse import coo_array
+
+        A = coo_array(adjacency)
+        if A.ndim != 2 or A.shape[0] != A.shape[1]:
+            raise InputError(f"adjacency: must be a square matrix, found shape {tuple(A.shape)}")
+        A.sum_duplicates()
+        A.eliminate_zeros()
+        rows, cols, values = A.row.astype(np.int64), A.col.astype(np.int64), A.data.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InputError("adjacency: every entry must be finite, found inf or nan")
+        loops = np.flatnonzero(rows == cols)
+        if len(loops):
+            raise InputError(f"adjacency: node {rows[loops[0]]} has a self-loop; set the diagonal to 0")
+        nodes = int(A.shape[0])
+        forward, backward = rows * nodes + cols, cols * nodes + rows
+        silent = ~np.isin(backward, forward)  # i hears j, but j does not hear i: the reverse edge weighs 0
+        return _from_directed(
+            nodes,
+            np.concatenate([rows, cols[silent]]),
+            np.concatenate([cols, rows[silent]]),
+            np.concatenate([values, np.zeros(int(silent.sum()))]),
+            labels,
+            None,
+        )
+
+    @property
+    def num_nodes(self) -> int:
+        """|V|."""
+        return len(self.indptr) - 1
+
+    @property
+    def num_edges(self) -> int:
+        """|E|, undirected edges."""
+        return len(self.indices) // 2
+
+    @property
+    def degrees(self) -> NDArray[np.int64]:
+        """d_i, the number of neighbours of each node, [V]."""
+        return np.diff(self.indptr)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The receiver of every directed edge, [2 |E|]; ``indices`` has the senders."""
+        return np.repeat(np.arange(self.num_nodes), self.degrees)
+
+    @property
+    def reverse_weights(self) -> NDArray[np.float64]:
+        """A_ji for every stored A_ij, [2 |E|]."""
+        order = np.lexsort((self.rows, self.indices))  # the transposed pattern is the same pattern
+        return self.weights[order]
+
+    def neighbours(self, node: int) -> NDArray[np.int64]:
+        """N(i), ascending."""
+        return self.indices[self.indptr[node] : self.indptr[node + 1]]
+
+    def edges(self) -> NDArray[np.int64]:
+        """Every undirected edge once, [|E|, 2], lower number first."""
+        rows = self.rows
+        once = rows < self.indices
+        return np.stack([rows[once], self.indices[once]], axis=1)
+
+    def adjacency(self) -> csr_array:
+        """A as a SciPy sparse matrix, [V, V]."""
+        from scipy.sparse import csr_array
+
+        return csr_array((self.weights, self.indices, self.indptr), shape=(self.num_nodes, self.num_nodes))
+
+    def components(self) -> int:
+        """The number of connected components."""
+        from scipy.sparse.csgraph import connected_components
+
+        pattern = self.adjacency()
+        pattern.data = np.ones_like(pattern.data)
+        return int(connected_components(pattern, directed=False, return_labels=False))
+
+    def name_of(self, node: int) -> str:
+        """The node's label where it has one, its number otherwise."""
+        return str(node) if self.labels is None else f"{node} ({self.labels[node]})"
+
+    def __eq__(self, other: Any) -> bool:
+        return (
+            isinstance(other, Graph)
+            and np.array_equal(self.indptr, other.indptr)
+            and np.array_equal(self.indices, other.indices)
+            and np.array_equal(self.weights, other.weights)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _check_edges(nodes: int, pairs: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    outside = np.flatnonzero((pairs < 0).any(axis=1) | (pairs >= nodes).any(axis=1))
+    if len(outside):
+        i, j = pairs[outside[0]]
+        raise InputError(f"graph: edge ({i}, {j}) names a node outside 0 … {nodes - 1}")
+    loops = np.flatnonzero(pairs[:, 0] == pairs[:, 1])
+    if len(loops):
+        raise InputError(f"graph: edge ({pairs[loops[0], 0]}, {pairs[loops[0], 0]}) is a self-loop; remove it")
+    keys = pairs.min(axis=1) * nodes + pairs.max(axis=1)
+    unique, counts = np.unique(keys, return_counts=True)
+    if (counts > 1).any():
+        key = int(unique[counts > 1][0])
+        raise InputError(f"graph: edge ({key // nodes}, {key % nodes}) is listed more than once; keep one")
+    bad = np.flatnonzero(~np.isfinite(values) | (values == 0))
+    if len(bad):
+        i, j = pairs[bad[0]]
+        raise InputError(f"graph: edge ({i}, {j}) has weight {values[bad[0]]}; weights must be finite and not 0")
+
+
+def _from_directed(
+    nodes: int,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    values: NDArray[np.float64],
+    labels: tuple[str, ...] | None,
+    positions: NDArray[np.float64] | None,
+) -> Graph:
+    order = np.lexsort((cols, rows))
+    indptr = np.zeros(nodes + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=nodes), out=indptr[1:])
+    return Graph(indptr, cols[order], values[order], labels, positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """What one rank is told of the graph: the rows of its own nodes, and which rank hosts each neighbour."""
+
+    ids: NDArray[np.int64]  # [n] global numbers of the rank's nodes, ascending
+    indptr: NDArray[np.int64]  # [n + 1]
+    indices: NDArray[np.int64]  # [m] global numbers of the neighbours, ascending within a row
+    weights: NDArray[np.float64]  # [m] A_ij, what i hears from j
+    reverse_weights: NDArray[np.float64]  # [m] A_ji, what j hears from i
+    owners: NDArray[np.int64]  # [m] the rank that hosts j
+
+    @property
+    def num_nodes(self) -> int:
+        """n, the number of nodes on this rank."""
+        return len(self.ids)
+
+    @property
+    def degrees(self) -> NDArray[np.int64]:
+        """d_i of the rank's nodes, [n]."""
+        return np.diff(self.indptr)
+
+
+def neighbourhoods(graph: Graph, owner: NDArray[np.int64], ranks: int) -> list[Neighbourhood]:
+    """Cut `graph` into one :class:`Neighbourhood` per rank; `owner` [V] is the rank of each node."""
+    degrees, reverse = graph.degrees, graph.reverse_weights
+    cuts = []
+    for rank in range(ranks):
+        ids = np.flatnonzero(owner == rank)
+        indptr = np.zeros(len(ids) + 1, dtype=np.int64)
+        np.cumsum(degrees[ids], out=indptr[1:])
+        starts = graph.indptr[ids] - indptr[:-1]
+        take = np.repeat(starts, degrees[ids]) + np.arange(indptr[-1])
+        indices = graph.indices[take]
+        cuts.append(
+            Neighbourhood(ids, indptr, indices, graph.weights[take], reverse[take], owner[indices])
+        )
+    return cuts

@@ -1,0 +1,321 @@
+"""The graph convolutional layer, seen from its nodes, in both forms, forward next to backward (SPEC §2).
+
+Global form, S the graph shift and Θ equal on all nodes:  X^l = σ(X^{l−1}Θ0 + S X^{l−1}Θ1).
+
+Arrays hold the n nodes of a rank first, then the w samples of a wave, then the features: ``x [n, w, g]``. A layer knows
+no ranks, rounds or neighbours: somebody else carries its messages and hands it their weighted sums. The engine calls,
+for every wave,
+
+    forward_message → (neighbours' sum, weights S_ij) → forward,     layer 1 … L
+    backward → backward_message → (sum, weights S_ji) → absorb,      layer L … 1
+
+and, once per mini-batch, ``gradient``. What the backward pass needs is kept in a :class:`Cache` (the paper's
+"information reuse"); its arrays are made once and live as long as the engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.layers.activations import Activation, activation
+
+Array = NDArray[np.float64]
+
+
+class Cache:
+    """What one layer keeps of one wave: views into arrays that hold all waves of a mini-batch.
+
+    ``left [n, w, k_in]`` and ``right [n, w, k_out]`` are what the gradient is the product of: x (and a) on the left,
+    q (and c) on the right. ``y [n, w, g_out]`` is the layer's output, which is the next layer's x.
+    """
+
+    __slots__ = ("h", "left", "outgoing", "right", "y", "z")
+
+    def __init__(self, left: Array, right: Array, y: Array, h: Array, z: Array, outgoing: Array) -> None:
+        self.left, self.right, self.y = left, right, y
+        self.h = h  # [n, w, g_out] scratch, contiguous
+        self.z = z  # scratch of the backward pass, shaped by the layer's form
+        self.outgoing = outgoing  # scratch of the forward message, contiguous
+
+
+class Layer(Protocol):
+    """One graph convolution from g_in to g_out features.
+
+    `theta` is [n, *parameter_shape]: every node's Θ0 followed by its Θ1, both row-major, in the shape that suits
+    the form; the same for the gradient.
+    """
+
+    g_in: int
+    g_out: int
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """The shape in which a node's parameters are handed over; its size is |Θ0| + |Θ1| = 2 g_in g_out."""
+
+    @property
+    def left_width(self) -> int:
+        """Numbers per sample on the gradient's left side; the first g_in are x."""
+
+    @property
+    def right_width(self) -> int:
+        """Numbers per sample on the gradient's right side; the first g_out are q."""
+
+    @property
+    def adjoint_width(self) -> int:
+        """Numbers per sample of the backward pass's scratch."""
+
+    @property
+    def message_width(self) -> int:
+        """Numbers per sample of a message, the same forward and backward."""
+
+    def forward_message(self, theta: Array, cache: Cache, out: Array) -> None:
+        """Write the forward message [n, w, message_width] to `out`."""
+
+    def forward(self, theta: Array, cache: Cache, total: Array) -> None:
+        """From `total` [n, w, message_width], the neighbours' sum, compute cache.y = σ(h)."""
+
+    def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
+        """From `z` [n, w, g_out] = ∂ℓ/∂x^l compute q; prepare the backward message if it is going to be sent."""
+
+    def backward_message(self, cache: Cache, out: Array) -> None:
+        """Write the backward message [n, w, message_width] to `out`."""
+
+    def absorb(self, theta: Array, cache: Cache, total: Array, *, onward: bool) -> Array:
+        """From `total`, the adjoint neighbours' sum, return z of the layer below [n, w, g_in] (if `onward`)."""
+
+    def gradient(self, left: Array, right: Array, out: Array) -> None:
+        """Sum the local gradient over samples: `left` [n, B, ·], `right` [n, B, ·] → `out` [n, *parameter_shape]."""
+
+
+@dataclass(frozen=True)
+class ReceiverLayer:
+    """Receiver form, paper (13b) and (14): node i weighs what it hears with its own parameters.
+
+    Forward, message x_j:       a_i = Σ_j S_ij x_j,   h_i = x_i Θ0^i + a_i Θ1^i
+    Backward, message p_i:      q_i = z_i ⊙ σ'(h_i),  p_i = q_i (Θ1^i)ᵀ,  z_i^{below} = q_i (Θ0^i)ᵀ + Σ_j S_ji p_j
+    Gradient:                   ∂Θ0 = x_iᵀ q_i,  ∂Θ1 = a_iᵀ q_i
+
+    x and a lie side by side (``left = [x | a]``), and Θ0 over Θ1, so that each line is one product per node.
+    """
+
+    g_in: int
+    g_out: int
+    activation: Activation
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        return (2 * self.g_in, self.g_out)
+
+    @property
+    def left_width(self) -> int:
+        return 2 * self.g_in
+
+    @property
+    def right_width(self) -> int:
+        return self.g_out
+
+    @property
+    def adjoint_width(self) -> int:
+        return 2 * self.g_in
+
+    @property
+    def message_width(self) -> int:
+        return self.g_in
+
+    def forward_message(self, theta: Array, cache: Cache, out: Array) -> None:
+        np.copyto(out, cache.left[..., : self.g_in])
+
+    def forward(self, theta: Array, cache: Cache, total: Array) -> None:
+        np.copyto(cache.left[..., self.g_in :], total)
+        np.matmul(cache.left, theta, cache.h)
+        self.activation.apply(cache.h)
+        np.copyto(cache.y, cache.h)
+
+    def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
+        self.activation.scale_by_derivative(cache.y, z, cache.right)
+        if send:
+            np.matmul(cache.right, theta.swapaxes(1, 2), cache.z)
+
+    def backward_message(self, cache: Cache, out: Array) -> None:
+        np.copyto(out, cache.z[..., self.g_in :])
+
+    def absorb(self, theta: Array, cache: Cache, total: Array, *, onward: bool) -> Array:
+        return np.add(cache.z[..., : self.g_in], total, total)
+
+    def gradient(self, left: Array, right: Array, out: Array) -> None:
+        np.matmul(left.swapaxes(1, 2), right, out)
+
+
+@dataclass(frozen=True)
+class SenderLayer:
+    """Sender form, paper (10) as printed: node j weighs what it sends with its own parameters.
+
+    Forward, message x_j Θ1^j:  h_i = x_i Θ0^i + Σ_j S_ij (x_j Θ1^j)
+    Backward, message q_i:      q_i = z_i ⊙ σ'(h_i),  c_i = Σ_j S_ji q_j,  z_i^{below} = q_i (Θ0^i)ᵀ + c_i (Θ1^i)ᵀ
+    Gradient:                   ∂Θ0 = x_iᵀ q_i,  ∂Θ1 = x_iᵀ c_i
+
+    q and c lie side by side: ``right = [q | c]``.
+    """
+
+    g_in: int
+    g_out: int
+    activation: Activation
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        return (2, self.g_in, self.g_out)
+
+    @property
+    def left_width(self) -> int:
+        return self.g_in
+
+    @property
+    def right_width(self) -> int:
+        return 2 * self.g_out
+
+    @property
+    def adjoint_width(self) -> int:
+        return self.g_in
+
+    @property
+    def message_width(self) -> int:
+        return self.g_out
+
+    def forward_message(self, theta: Array, cache: Cache, out: Array) -> None:
+        np.matmul(cache.left, theta[:, 1], cache.outgoing)
+        np.copyto(out, cache.outgoing)
+
+    def forward(self, theta: Array, cache: Cache, total: Array) -> None:
+        np.matmul(cache.left, theta[:, 0], cache.h)
+        np.add(cache.h, total, cache.h)
+        self.activation.apply(cache.h)
+        np.copyto(cache.y, cache.h)
+
+    def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
+        self.activation.scale_by_derivative(cache.y, z, cache.right[..., : self.g_out])
+
+    def backward_message(self, cache: Cache, out: Array) -> None:
+        np.copyto(out, cache.right[..., : self.g_out])
+
+    def absorb(self, theta: Array, cache: Cache, total: Array, *, onward: bool) -> Array:
+        np.copyto(cache.right[..., self.g_out :], total)
+        if onward:
+            np.matmul(cache.right[..., : self.g_out], theta[:, 0].swapaxes(1, 2), cache.z)
+            np.add(cache.z, np.matmul(total, theta[:, 1].swapaxes(1, 2)), cache.z)
+        return cache.z
+
+    def gradient(self, left: Array, right: Array, out: Array) -> None:
+        transposed = left.swapaxes(1, 2)
+        np.matmul(transposed, right[..., : self.g_out], out[:, 0])
+        np.matmul(transposed, right[..., self.g_out :], out[:, 1])
+
+
+FORMS = {"receiver": ReceiverLayer, "sender": SenderLayer}
+
+
+@dataclass(frozen=True)
+class Gcnn:
+    """A stack of L graph convolutional layers: the architecture, without parameters.
+
+    A node's parameters are one flat row θ^i [p]: Θ0_1, Θ1_1, …, Θ0_L, Θ1_L, each row-major [g_{l−1}, g_l].
+    """
+
+    sizes: tuple[int, ...]  # g_0 … g_L
+    activations: tuple[str, ...]  # σ_1 … σ_L
+    form: Literal["receiver", "sender"] = "receiver"
+    negative_slope: float = 0.01  # of leaky_relu
+
+    @property
+    def depth(self) -> int:
+        """L."""
+        return len(self.activations)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The L layers."""
+        make = FORMS[self.form]
+        return tuple(
+            make(g_in, g_out, activation(name, self.negative_slope))
+            for g_in, g_out, name in zip(self.sizes, self.sizes[1:], self.activations, strict=False)
+        )
+
+    @property
+    def num_parameters(self) -> int:
+        """p = |θ|, the length of a node's parameter row."""
+        return self.offsets[-1].stop
+
+    @cached_property
+    def offsets(self) -> tuple[slice, ...]:
+        """Where each layer's parameters lie in θ."""
+        stops = list(accumulate(math.prod(layer.parameter_shape) for layer in self.layers))
+        return tuple(slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False))
+
+    def layer_views(self, theta: Array) -> list[Array]:
+        """`theta` [n, p] as each layer wants it, [n, *parameter_shape]: views, never copies."""
+        return [
+            theta[:, part].reshape(len(theta), *layer.parameter_shape, copy=False)
+            for layer, part in zip(self.layers, self.offsets, strict=True)
+        ]
+
+    def views(self, theta: Array) -> dict[str, Array]:
+        """Named views of `theta` [n, p]: ``Theta0_l``, ``Theta1_l`` [n, g_{l−1}, g_l] for l = 1 … L."""
+        named = {}
+        for number, (layer, part) in enumerate(zip(self.layers, self.offsets, strict=True), start=1):
+            both = theta[:, part].reshape(len(theta), 2, layer.g_in, layer.g_out, copy=False)
+            named[f"Theta0_{number}"], named[f"Theta1_{number}"] = both[:, 0], both[:, 1]
+        return named
+
+
+class LayerCaches:
+    """The caches of one layer for a mini-batch of the given waves: arrays [B', n, w, ·] and a :class:`Cache` each.
+
+    `y` [B', n, w, g_out] is where the layer's output goes: the ``x`` of the layer above.
+    """
+
+    def __init__(self, layer: Layer, n: int, waves: Sequence[int], y: Array) -> None:
+        self.layer, self.batch = layer, sum(waves)
+        self.left = np.zeros((len(waves), n, waves[0], layer.left_width))
+        self.right = np.zeros((len(waves), n, waves[0], layer.right_width))
+        scratch = {
+            w: [np.zeros((n, w, k)) for k in (layer.g_out, layer.adjoint_width, layer.message_width)]
+            for w in set(waves)
+        }
+        self.waves = [
+            Cache(self.left[b, :, :w], self.right[b, :, :w], y[b, :, :w], *scratch[w]) for b, w in enumerate(waves)
+        ]
+
+    @property
+    def x(self) -> Array:
+        """The layer's input, [B', n, w, g_in]."""
+        return self.left[..., : self.layer.g_in]
+
+    def gradient(self, out: Array) -> None:
+        """The local gradient of the mini-batch, summed over its samples, to `out` [n, *parameter_shape]."""
+        self.layer.gradient(by_node(self.left, self.batch), by_node(self.right, self.batch), out)
+
+
+def by_node(waves: Array, batch: int) -> Array:
+    """[B', n, w, k] → [n, B, k]: the samples of a mini-batch in order, without the empty places of the last wave.
+
+    Contiguous, whatever n is: with other strides NumPy may take another BLAS routine, and round otherwise.
+    """
+    count, n, w, k = waves.shape
+    return np.ascontiguousarray(waves.swapaxes(0, 1).reshape(n, count * w, k)[:, :batch])
+
+
+def by_wave(samples: Array, waves: Array) -> None:
+    """[n, B, k] → `waves` [B', n, w, k]: the inverse of :func:`by_node`, in place."""
+    w = waves.shape[2]
+    full, rest = divmod(samples.shape[1], w)
+    n, _, k = samples.shape
+    waves[:full] = samples[:, : full * w].reshape(n, full, w, k).swapaxes(0, 1)
+    if rest:
+        waves[full, :, :rest] = samples[:, full * w :]

@@ -1,0 +1,133 @@
+"""The topology service: which graph is up at mini-batch t. It is the only one who sees the whole of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fdtrain import rng
+from fdtrain.errors import InputError
+from fdtrain.graph import Graph
+from fdtrain.topology.sources import Source
+
+DIAMETER_LIMIT = 2000  # nodes; all-pairs distances take V² memory
+DENSE_LIMIT = 1000  # nodes; larger mixing matrices go to a sparse eigensolver
+
+
+class TopologyService:
+    """E(t): a static source is drawn once, one with ``redraw`` anew every so many mini-batches.
+
+    ``graph(t)`` depends on nothing but the seed and t: draw number k, attempt a, has a generator of its own.
+    """
+
+    def __init__(self, source: Source, seed: int, fixed: Graph | None = None) -> None:
+        """
+        Args:
+            source: the topology's configuration.
+            seed: the experiment's seed, used where the source has none.
+            fixed: the graph itself, where a data bundle has it.
+        """
+        self.source = source
+        self.seed = seed if source.seed is None else source.seed
+        self.fixed = fixed
+        self._last: tuple[int, Graph] | None = None  # draw number, graph
+
+    def graph(self, t: int) -> Graph:
+        """The graph of mini-batch `t` ≥ 0.
+
+        Raises:
+            InputError: no connected graph among ``max_draws`` draws, or a file that cannot be used.
+        """
+        if t < 0:
+            raise ValueError(f"topology: mini-batches count from 0, asked for {t}")
+        number = 0 if self.source.redraw is None else t // self.source.redraw.every
+        if self._last is None or self._last[0] != number:
+            self._last = (number, self._draw(number, t))
+        return self._last[1]
+
+    def changes_at(self, t: int) -> bool:
+        """Whether mini-batch `t` is the first of a draw. The new graph may happen to equal the old one."""
+        redraw = self.source.redraw
+        return t == 0 or (redraw is not None and t % redraw.every == 0)
+
+    def _draw(self, number: int, t: int) -> Graph:
+        source = self.source
+        attempts = source.max_draws if source.is_random and self.fixed is None else 1
+        for attempt in range(attempts):
+            if self.fixed is not None:
+                graph = self.fixed
+            else:
+                graph = source.draw(rng.generator(self.seed, "topology", step=number, item=attempt))
+            if not source.connected or graph.components() == 1:
+                return graph
+        draws = f"{attempts} draw{'s' if attempts > 1 else ''}"
+        found = f"{graph.num_edges} edges and {graph.components()} components"
+        remedy = "give it more edges, or set connected: false"
+        raise InputError(
+            f"topology: {source.kind} at mini-batch {t}: no connected graph in {draws}, "
+            f"the last has {found}; {remedy}"
+        )
+
+
+def describe(graph: Graph) -> dict[str, Any]:
+    """The figures of a graph that a report shows."""
+    degrees = graph.degrees
+    components = graph.components()
+    return {
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "degree_min": int(degrees.min()),
+        "degree_mean": float(degrees.mean()),
+        "degree_max": int(degrees.max()),
+        "components": components,
+        "diameter": _diameter(graph) if components == 1 and graph.num_nodes <= DIAMETER_LIMIT else None,
+        "clustering": _clustering(graph),
+        "asymmetric": not np.array_equal(graph.weights, graph.reverse_weights),
+        "spectral_gap": 0.0 if components > 1 else _spectral_gap(graph),
+    }
+
+
+def _pattern(graph: Graph) -> Any:
+    pattern = graph.adjacency()
+    pattern.data = np.ones(len(graph.indices))
+    return pattern
+
+
+def _diameter(graph: Graph) -> int:
+    from scipy.sparse.csgraph import shortest_path
+
+    return int(shortest_path(_pattern(graph), directed=True, unweighted=True).max())
+
+
+def _clustering(graph: Graph) -> float:
+    """Mean over the nodes of closed pairs of neighbours / pairs of neighbours (0 for a degree below 2)."""
+    A = _pattern(graph)
+    closed = np.asarray((A @ A).multiply(A).sum(axis=1)).reshape(-1)  # 2 · triangles at each node
+    pairs = graph.degrees * (graph.degrees - 1)
+    return float(np.mean(closed / np.maximum(pairs, 1)))
+
+
+def _spectral_gap(graph: Graph) -> float | None:
+    """1 − max(|λ₂|, |λ_V|) of W with W_ij = 1 / (1 + max(d_i, d_j)) on the edges and rows that sum to 1.
+
+    None where the sparse eigensolver does not converge.
+    """
+    from scipy.sparse import diags_array
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    nodes, degrees = graph.num_nodes, graph.degrees
+    if nodes == 1:
+        return 1.0
+    W: Any = _pattern(graph)
+    W.data = 1.0 / (1.0 + np.maximum(degrees[graph.rows], degrees[graph.indices]))
+    W = W + diags_array(1.0 - np.asarray(W.sum(axis=1)).reshape(-1))
+    if nodes <= DENSE_LIMIT:
+        return float(1.0 - np.abs(np.linalg.eigvalsh(W.toarray() - 1.0 / nodes)).max())
+    centred: Any = LinearOperator((nodes, nodes), matvec=lambda x: W @ x - x.mean(), dtype=np.float64)
+    start = np.random.Generator(np.random.Philox(0)).standard_normal(nodes)
+    try:
+        largest = eigsh(centred, k=1, which="LM", v0=start, ncv=min(nodes, 80), return_eigenvectors=False)
+    except ArpackNoConvergence:
+        return None
+    return float(1.0 - np.abs(largest).max())

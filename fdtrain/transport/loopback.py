@@ -1,0 +1,111 @@
+"""Messages inside one process: one rank alone, or several ranks in threads, without MPI."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fdtrain.errors import MessageTimeoutError
+from fdtrain.transport.base import Message
+
+
+class LoopbackHub:
+    """The mailboxes that the ranks of one process share."""
+
+    def __init__(self, size: int = 1, deadline: float = 60.0) -> None:
+        self.size, self.deadline = size, deadline
+        self._boxes: dict[Any, queue.SimpleQueue[Any]] = defaultdict(queue.SimpleQueue)
+        self._lock = threading.Lock()
+        self._broken = threading.Event()
+
+    def transport(self, rank: int) -> LoopbackTransport:
+        """The data plane of `rank`."""
+        return LoopbackTransport(self, rank)
+
+    def control(self, rank: int) -> LoopbackControl:
+        """The control plane of `rank`."""
+        return LoopbackControl(self, rank)
+
+    def abort(self) -> None:
+        """Let every rank that waits, or will wait, give up: another one failed."""
+        self._broken.set()
+
+    def put(self, address: Any, item: Any) -> None:
+        """Deliver `item` to the mailbox `address`."""
+        self._box(address).put(item)
+
+    def get(self, address: Any) -> Any:
+        """Take the next item from the mailbox `address`.
+
+        Raises:
+            MessageTimeoutError: nothing came before the deadline, or another rank failed.
+        """
+        box = self._box(address)
+        waited = 0.0
+        while waited < self.deadline and not self._broken.is_set():
+            try:
+                return box.get(timeout=0.2)
+            except queue.Empty:
+                waited += 0.2
+        raise MessageTimeoutError(f"no message for {address}: " + ("a rank failed" if self._broken.is_set() else "late"))
+
+    def _box(self, address: Any) -> queue.SimpleQueue[Any]:
+        with self._lock:
+            return self._boxes[address]
+
+
+class LoopbackTransport:
+    """The data plane of one rank; a message is copied when it is posted, as a network would."""
+
+    def __init__(self, hub: LoopbackHub, rank: int) -> None:
+        self._hub, self.rank, self.size = hub, rank, hub.size
+        self.rounds = 0
+        self.sends = 0
+        self.sent_bytes = 0
+        self._receives: Sequence[Message] = ()
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+        for peer, buffer in sends:
+            self._hub.put(("data", self.rank, peer), (self.rounds, buffer.copy()))
+            self.sent_bytes += buffer.nbytes
+        self.sends += len(sends)
+        self.rounds += 1
+        self._receives = receives
+
+    def complete(self) -> None:
+        for peer, buffer in self._receives:
+            sent_in, content = self._hub.get(("data", peer, self.rank))
+            if sent_in != self.rounds - 1 or content.size != buffer.size:
+                raise RuntimeError(
+                    f"rank {self.rank} expected {buffer.size} numbers of round {self.rounds - 1} from rank {peer}, "
+                    f"received {content.size} of round {sent_in}"
+                )
+            np.copyto(buffer, content.reshape(buffer.shape))
+
+
+class LoopbackControl:
+    """The control plane of one rank."""
+
+    def __init__(self, hub: LoopbackHub, rank: int) -> None:
+        self._hub, self.rank, self.size = hub, rank, hub.size
+
+    def bcast(self, item: Any) -> Any:
+        return self.scatter([item] * self.size if self.rank == 0 else None)
+
+    def scatter(self, items: Sequence[Any] | None) -> Any:
+        if items is None:
+            return self._hub.get(("control", 0, self.rank))
+        for peer in range(1, self.size):
+            self._hub.put(("control", 0, peer), items[peer])
+        return items[0]
+
+    def gather(self, item: Any) -> list[Any] | None:
+        if self.rank != 0:
+            self._hub.put(("gather", self.rank), item)
+            return None
+        return [item, *(self._hub.get(("gather", peer)) for peer in range(1, self.size))]

@@ -1,0 +1,76 @@
+"""From the fields of a round to one buffer per peer, and back, with as little copying as possible.
+
+The rows of all seen nodes lie in one array [seen, width], a node's fields side by side. Layers write their messages into
+the first n rows; a peer's rows are received in place below; sums over neighbours read the array as it is.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.partition import ExchangePlan
+from fdtrain.transport.base import Message, Transport
+
+Array = NDArray[np.float64]
+
+
+class Payload(NamedTuple):
+    """What the rounds of a layout carry: a phase of the ledger, and (kind, numbers per node) of every field."""
+
+    phase: str
+    fields: tuple[tuple[str, int], ...]
+
+
+class Layout:
+    """How the fields of a round lie in the rows, and the buffers that carry them.
+
+    ``fields[k]`` is field k of every seen node, [seen, width_k]; the first n rows are the rank's own.
+    """
+
+    def __init__(self, plan: ExchangePlan, payload: Payload, store: Array) -> None:
+        self.payload = payload
+        self.exchanges = 0  # how often this layout went over the wire
+        stops = list(accumulate(width for _, width in payload.fields))
+        rows = store[: plan.seen * stops[-1]].reshape(plan.seen, stops[-1])
+        self.fields = [rows[:, a:b] for a, b in pairwise([0, *stops])]
+        self._own = rows[: plan.nodes]
+        self._packed: list[tuple[NDArray[np.int64], Array]] = []
+        buffers: dict[bytes, Array] = {}
+        self.sends: list[Message] = []
+        for peer in plan.peers:
+            key = peer.rows.tobytes()
+            if key not in buffers and len(peer.rows) == plan.nodes:
+                buffers[key] = self._own
+            elif key not in buffers:
+                buffers[key] = np.empty((len(peer.rows), stops[-1]))
+                self._packed.append((peer.rows, buffers[key]))
+            self.sends.append((peer.rank, buffers[key]))
+        self.receives: list[Message] = [(peer.rank, rows[peer.ghosts]) for peer in plan.peers]
+
+    def exchange(self, transport: Transport) -> None:
+        """Send the own rows to every peer that waits for them, and receive the ghosts'."""
+        for rows, buffer in self._packed:
+            self._own.take(rows, 0, buffer, "clip")
+        transport.post(self.sends, self.receives)
+        transport.complete()
+        self.exchanges += 1
+
+
+class Wire:
+    """The layouts of one topology. They share their memory: a round is used up before the next one begins."""
+
+    def __init__(self, plan: ExchangePlan, max_width: int) -> None:
+        """`max_width`: the largest message of all payloads to come, numbers per node."""
+        self.plan = plan
+        self.layouts: dict[Payload, Layout] = {}
+        self._store = np.zeros(plan.seen * max_width)
+
+    def layout(self, payload: Payload) -> Layout:
+        """The layout of a round with this payload."""
+        if payload not in self.layouts:
+            self.layouts[payload] = Layout(self.plan, payload, self._store)
+        return self.layouts[payload]
