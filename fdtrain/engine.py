@@ -43,45 +43,48 @@ class Engine:
         self.wire: Wire | None = None
         self._theta_views = model.layer_views(self.theta)
         self._grad_views = model.layer_views(self.grad)
-        self._passes: dict[Schedule, Pass] = {}
+        self._passes: dict[tuple[str, Schedule], Pass] = {}
 
-    def rewire(self, hood: Neighbourhood, schedules: Sequence[Schedule]) -> None:
-        """Take a new topology, of which this rank knows `hood`; `schedules` are those that will run on it.
+    def rewire(self, hood: Neighbourhood, programme: Sequence[tuple[str, Schedule]]) -> None:
+        """Take a new topology, of which this rank knows `hood`; `programme` is what will run on it.
+
+        A schedule runs in the phase ``"train"`` or ``"test"``, under which the ledger counts it.
 
         Raises:
             InputError: a node has no row of S (isolated, under a normalised shift).
         """
         self.settle()
         plan = ExchangePlan.of(hood, self.transport.rank)
-        self.wire = Wire(plan, max(2, *(schedule.peak_width for schedule in schedules)))
+        self.wire = Wire(plan, max(2, *(schedule.peak_width for _, schedule in programme)))
         self._sums = self._weigh(hood, self.wire)
         self._incoming = np.zeros((plan.seen, self.optimizer.travelling(self.model.num_parameters)))
-        for schedule in schedules:
-            if schedule not in self._passes:
-                self._passes[schedule] = Pass(self.model, self.loss, schedule, self.n)
-            self._passes[schedule].bind(self.wire, self._sums, self._theta_views, self._incoming)
+        for key in programme:
+            if key not in self._passes:
+                self._passes[key] = Pass(self.model, self.loss, *key, self.n)
+            self._passes[key].bind(self.wire, self._sums, self._theta_views, self._incoming)
 
     def minibatch(self, schedule: Schedule, x: Array, y: Array) -> Array:
-        """Train on the samples x [n, B, g_0], y [n, B, g_L]; return Σ_b ℓ_i before the update, [n]."""
-        pass_ = self._passes[schedule]
-        pass_.load(x, y)
+        """Train on the samples x [n, B, g_0], y [n, B, g_L]; return Σ_b ℓ_i before the update, [n].
+
+        A schedule without a backward pass (scheme ``inference``) leaves the parameters as they are.
+        """
+        pass_ = self._passes["train", schedule]
+        if not schedule.trains:
+            return self._run(pass_, x, y)
         self._incoming[: self.n] = self.optimizer.outgoing(self.state)
-        self._run(pass_)
+        loss = self._run(pass_, x, y)
         pass_.gradient(self._grad_views)
         self.state = self.optimizer.step(self.grad, self._sums.mixing(self._incoming), self.state)
         np.copyto(self.theta, self.optimizer.theta(self.state))
-        return pass_.per_node_loss()
+        return loss
 
     def infer(self, schedule: Schedule, x: Array, y: Array) -> Array:
         """Forward only, every node with its own θ^i; return Σ_b ℓ_i, [n]."""
-        pass_ = self._passes[schedule]
-        pass_.load(x, y)
-        self._run(pass_)
-        return pass_.per_node_loss()
+        return self._run(self._passes["test", schedule], x, y)
 
     def layouts(self, schedule: Schedule) -> list[Layout]:
-        """The rounds of `schedule` as they go over the wire."""
-        return [step.layout for step in self._passes[schedule].steps]
+        """The rounds of a training `schedule` as they go over the wire."""
+        return [step.layout for step in self._passes["train", schedule].steps]
 
     def settle(self) -> Ledger:
         """Enter the rounds that went over the wire since the last call into the ledger, and return it."""
@@ -95,7 +98,8 @@ class Engine:
         self.ledger.physical_bytes = self.transport.sent_bytes
         return self.ledger
 
-    def _run(self, pass_: Pass) -> None:
+    def _run(self, pass_: Pass, x: Array, y: Array) -> Array:
+        pass_.load(x, y)
         transport = self.transport
         for step in pass_.steps:
             for action in step.produce:
@@ -103,6 +107,7 @@ class Engine:
             step.layout.exchange(transport)
             for action in step.consume:
                 action()
+        return pass_.per_node_loss()
 
     def _weigh(self, hood: Neighbourhood, wire: Wire) -> Sums:
         """One round in which degrees travel; after it every node has its rows of S, of Sᵀ and of W."""

@@ -38,8 +38,8 @@ class Step:
 class Pass:
     """One schedule on the n nodes of a rank. Its arrays are made once; :meth:`bind` connects them to a topology."""
 
-    def __init__(self, model: Gcnn, loss: Loss, schedule: Schedule, n: int) -> None:
-        self.schedule, self.loss, self.n = schedule, loss, n
+    def __init__(self, model: Gcnn, loss: Loss, phase: str, schedule: Schedule, n: int) -> None:
+        self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
         self.steps: list[Step] = []
         waves = schedule.waves
         self.output = np.zeros((len(waves), n, waves[0], model.sizes[-1]))  # ŷ
@@ -51,11 +51,6 @@ class Pass:
             self.layers.insert(0, LayerCaches(layer, n, waves, y))
             y = self.layers[0].x
         self._backward = {field.layer for r in schedule.rounds for field in r.fields if field.kind == "backward"}
-
-    @property
-    def phase(self) -> str:
-        """Where the ledger counts the rounds."""
-        return "train" if self.schedule.trains else "test"
 
     def load(self, x: Array, y: Array) -> None:
         """Take the samples x [n, B, g_0] with labels y [n, B, g_L]."""

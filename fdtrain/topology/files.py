@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
@@ -53,7 +52,7 @@ def read_graph(path: str | Path) -> Graph:
     try:
         graph = _read_edge_list(raw, commas_only=suffix == ".csv") if reader is None else reader(raw)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None  # one line, whatever it quotes
     if graph.num_edges == 0:
         raise InputError(f"{path}: the graph is empty; it needs at least 1 edge")
     return graph
@@ -156,10 +155,10 @@ def _read_graphml(raw: bytes) -> Graph:
     if not found.is_directed():
         pairs = np.array([senders, receivers], dtype=np.int64).T
         return Graph.from_edges(len(names), pairs, weights, labels=labels)
-    from scipy.sparse import coo_array
+    from scipy.sparse import csr_array
 
     shape = (len(names), len(names))
-    return Graph.from_adjacency(coo_array((weights, (receivers, senders)), shape=shape), labels=labels)
+    return Graph.from_adjacency(csr_array((weights, (receivers, senders)), shape=shape), labels=labels)
 
 
 def _read_npz(raw: bytes) -> Graph:
@@ -176,14 +175,13 @@ def _read_npz(raw: bytes) -> Graph:
         raise InputError(f"damaged .npz: {_brief(error)}") from None
     try:
         with np.errstate(all="ignore"):  # what overflows is not finite, and reported as such
-            return Graph.from_adjacency(adjacency)
+            return Graph.from_adjacency(adjacency.astype(np.float64))
     except MemoryError:
         raise InputError("the adjacency matrix does not fit into memory") from None
 
 
 def _adjacency(archive: Any) -> Any:
     """The matrix in an open archive, dense or SciPy sparse, fit for :meth:`Graph.from_adjacency`."""
-    matrix: ArrayLike | Any
     if "format" in archive.files:
         matrix = _sparse(archive)
     elif "adjacency" in archive.files:

@@ -1,0 +1,320 @@
+"""The configuration: a YAML file, checked against a schema. The driver's business; ranks never see it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, Union, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from fdtrain.errors import InputError
+from fdtrain.layers.activations import ACTIVATIONS
+from fdtrain.schedule import SCHEMES
+from fdtrain.tasks.node_regression import NodeRegression
+from fdtrain.topology.sources import FileSource, TopologyConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "identity"]
+assert get_args(ActivationName) == ACTIVATIONS
+
+
+class Init(_Section):
+    """How Θ0 and Θ1 start."""
+
+    kind: Literal["uniform", "normal", "glorot_uniform"] = Field(
+        default="uniform",
+        description="uniform: U(low, high); normal: N(0, std²); glorot_uniform: U(±√(6/(g_in + g_out))).",
+    )
+    low: float = Field(default=0.0, description="Lower end of uniform.", allow_inf_nan=False)
+    high: float = Field(default=1.0, description="Upper end of uniform.", allow_inf_nan=False)
+    std: Positive = Field(default=0.1, description="Standard deviation of normal.")
+    per_node: bool = Field(default=False, description="A draw of its own for every node, instead of one for all.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low, high: low must be below high, found {self.low} and {self.high}")
+        return self
+
+
+class Model(_Section):
+    """The graph convolutional network."""
+
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        description="Layer sizes g_0 … g_L: input features first, outputs last.", min_length=2
+    )
+    activation: ActivationName | tuple[ActivationName, ...] = Field(
+        default="sigmoid", description="σ of every layer, or a list of L names."
+    )
+    negative_slope: float = Field(default=0.01, description="Slope of leaky_relu below 0.", ge=0, le=1)
+    shift: Literal["adjacency", "laplacian", "normalized_laplacian", "normalized_adjacency", "gcn"] = Field(
+        default="normalized_laplacian", description="Graph shift operator S."
+    )
+    form: Literal["receiver", "sender"] = Field(
+        default="receiver", description="Whose Θ1 weighs a message: the receiver's (paper (13b)) or the sender's (10)."
+    )
+    init: Init = Field(default=Init(), description="Initial parameters.")
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """σ_1 … σ_L."""
+        depth = len(self.sizes) - 1
+        return (self.activation,) * depth if isinstance(self.activation, str) else self.activation
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        depth = len(self.sizes) - 1
+        if len(self.activations) != depth:
+            raise ValueError(f"activation: needs one name or {depth} of them, found {len(self.activations)}")
+        return self
+
+
+class Training(_Section):
+    """How long, in what portions, and over which messages."""
+
+    mode: Literal["distributed", "centralized"] = Field(
+        default="distributed", description="centralized: the baseline, one model trained in one process."
+    )
+    epochs: int = Field(default=100, description="Passes over the training samples.", ge=1)
+    batch: int = Field(default=100, description="B, samples per mini-batch.", ge=1)
+    wave: int = Field(default=1, description="w, samples that share a round's messages; 1 is the paper's.", ge=1)
+    scheme: Literal["inference", "piggyback_do"] = Field(
+        default="piggyback_do", description="Communication scheme (Table I); inference only evaluates."
+    )
+    slices: Literal["even", "idle"] = Field(
+        default="idle", description="Rounds in which parameter slices ride: all, or those without a backward term."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.wave > self.batch:
+            raise ValueError(f"wave: must be at most batch = {self.batch}, found {self.wave}")
+        return self
+
+
+assert set(get_args(Training.model_fields["scheme"].annotation)) == set(SCHEMES)
+
+
+class MetropolisMixing(_Section):
+    """W_ij = 1/(1 + max(d_i, d_j))."""
+
+    kind: Literal["metropolis"] = "metropolis"
+
+
+class LaplacianMixing(_Section):
+    """W = I − β(D − A)."""
+
+    kind: Literal["laplacian"] = "laplacian"
+    beta: Positive = Field(description="β; the published curves use 1e-3.")
+
+
+MixingConfig = Annotated[Union[MetropolisMixing, LaplacianMixing], Field(discriminator="kind")]  # noqa: UP007
+
+
+class DSGDConfig(_Section):
+    """Decentralized SGD: θ ← mix(θ) − α g."""
+
+    kind: Literal["d_sgd"] = "d_sgd"
+    lr: Positive = Field(default=1e-3, description="Learning rate α.")
+    mixing: MixingConfig = Field(default=MetropolisMixing(), description="Mixing matrix W.")
+
+
+class SGDConfig(_Section):
+    """Centralized SGD, for training.mode: centralized."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: Positive = Field(default=1e-3, description="Learning rate α.")
+
+
+OptimizerConfig = Annotated[Union[DSGDConfig, SGDConfig], Field(discriminator="kind")]  # noqa: UP007
+
+
+class Config(_Section):
+    """An experiment."""
+
+    name: str = Field(
+        default="experiment", description="Names the run's directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
+    seed: int = Field(default=0, description="Seed of everything that is drawn.", ge=0, lt=2**63)
+    topology: TopologyConfig = Field(description="The network.")
+    model: Model = Field(description="The graph neural network.")
+    task: NodeRegression = Field(default=NodeRegression(), description="Data and loss.")
+    training: Training = Field(default=Training(), description="Training.")
+    optimizer: OptimizerConfig = Field(default=DSGDConfig(), description="Optimizer.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        centralized = self.training.mode == "centralized"
+        if centralized != isinstance(self.optimizer, SGDConfig):
+            wanted = "sgd" if centralized else "d_sgd"
+            raise ValueError(
+                f"optimizer.kind: training.mode {self.training.mode} needs {wanted}, found {self.optimizer.kind}"
+            )
+        if centralized and self.training.scheme == "inference":
+            raise ValueError("training.scheme: inference sends messages; it needs training.mode: distributed")
+        if self.topology.kind == "bundle" and self.task.bundle is None:
+            raise ValueError("topology.kind: bundle takes the edges of task.bundle, which is not given")
+        if self.task.bundle is None and self.training.batch > self.task.train_samples:
+            raise ValueError(
+                f"training.batch: must be at most task.train_samples = {self.task.train_samples}, "
+                f"found {self.training.batch}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole configuration with its defaults, as a file that can be run again."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with two of its traps removed: ``1e-3`` is a number, and a key may stand only once."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+        seen.add(key.value)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file, with ``key.subkey=value`` overrides.
+
+    Paths inside it are relative to its own folder.
+
+    Raises:
+        InputError: one line that names the file, the key, what was found, and what would be right.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    content = _parse(text, str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must be a mapping of keys to values, found {_shown(content)}")
+    for override in overrides:
+        _override(content, override)
+    return from_mapping(content, source=str(path), base=path.parent)
+
+
+def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path | None = None) -> Config:
+    """Check a configuration given as nested dictionaries; `base` is the folder that paths are relative to.
+
+    Raises:
+        InputError: as :func:`load`.
+    """
+    try:
+        config = TypeAdapter(Config).validate_python(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(error)}") from None
+    updates: dict[str, Any] = {}
+    if isinstance(config.topology, FileSource):
+        updates["topology"] = config.topology.resolved(base)
+    if config.task.bundle is not None:
+        updates["task"] = config.task.resolved(base)
+    return config.model_copy(update=updates)
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(f"{source}{where}: not valid YAML: {problem}") from None
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise InputError(f"override '{override}': must look like section.key=value, e.g. training.epochs=5")
+    section = content
+    for part in parts[:-1]:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise InputError(f"override '{override}': '{part}' is not a section")
+    section[parts[-1]] = _parse(value, f"override '{override}'")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line, an unknown key before others since it is often their cause."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    tags = {kind for union in (TopologyConfig, MixingConfig, OptimizerConfig) for kind in _kinds(union)}
+    location = [str(part) for part in problem["loc"] if part not in tags]
+    where = ".".join(location)
+    message, found = problem["msg"], _shown(problem["input"])
+    match problem["type"]:
+        case "extra_forbidden":
+            nearest = difflib.get_close_matches(location[-1], _siblings(problem["loc"]), n=1, cutoff=0.5)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(_siblings(problem['loc']))}"
+            return f"{where}: unknown key{hint}{more}"
+        case "missing":
+            return f"{where}: is missing; it must be given{more}"
+        case "value_error":
+            return f"{where + ': ' if where else ''}{message.removeprefix('Value error, ')}{more}"
+        case "union_tag_not_found":
+            return f"{where}: needs a 'kind', one of {_choices(problem)}; found {found}{more}"
+        case "union_tag_invalid":
+            tag = problem.get("ctx", {}).get("tag", "")
+            nearest = difflib.get_close_matches(str(tag), _choices(problem).replace("'", "").split(", "), n=1)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+            return f"{where}.kind: unknown '{tag}', must be one of {_choices(problem)}{hint}{more}"
+    return f"{where}: {message[0].lower()}{message[1:]}, found {found}{more}"
+
+
+def _choices(problem: Any) -> str:
+    return str(problem.get("ctx", {}).get("expected_tags", "")) or ", ".join(
+        sorted(_kinds({"topology": TopologyConfig, "mixing": MixingConfig}.get(problem["loc"][-1], OptimizerConfig)))
+    )
+
+
+def _kinds(union: Any) -> list[str]:
+    return [option.model_fields["kind"].default for option in get_args(get_args(union)[0])]
+
+
+def _siblings(location: tuple[Any, ...]) -> list[str]:
+    """The keys that are known where an unknown one was found."""
+    options: list[Any] = [Config]
+    for part in location[:-1]:
+        following: list[Any] = []
+        for option in options:
+            if part in option.model_fields:
+                following += _models(option.model_fields[part].annotation)
+        tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == part]
+        options = following or tagged or options
+    return sorted({name for option in options for name in option.model_fields})
+
+
+def _models(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

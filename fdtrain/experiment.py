@@ -1,0 +1,144 @@
+"""From a checked configuration to the things that run: job, topology service, data and initial parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import rng
+from fdtrain.config import Config, DSGDConfig, Init, LaplacianMixing, MixingConfig
+from fdtrain.errors import InputError
+from fdtrain.job import Job
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.losses import SquaredError
+from fdtrain.mixing import Laplacian, Metropolis, Mixing
+from fdtrain.optim.dsgd import DSGD
+from fdtrain.service import EpochRow, Host
+from fdtrain.shifts import check_shift
+from fdtrain.tasks.base import DataService
+from fdtrain.tasks.bundle import RegressionBundle
+from fdtrain.tasks.node_regression import SyntheticRegression
+from fdtrain.team import Team
+from fdtrain.topology.service import TopologyService
+from fdtrain.training import train
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Experiment:
+    """Everything that a configuration describes, checked and ready; nothing of it has run."""
+
+    config: Config
+    job: Job
+    topology: TopologyService
+    data: DataService
+    theta: Array  # [V, p] initial parameters
+
+    @property
+    def nodes(self) -> int:
+        """|V|."""
+        return len(self.theta)
+
+    def host(self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None) -> Host:
+        """Rank 0's service for a run on `ranks` ranks."""
+        return Host(self.job, self.topology, self.data, self.theta, ranks, on_epoch)
+
+
+def build(config: Config) -> Experiment:
+    """Draw the first topology, read the data, and check that they fit.
+
+    Raises:
+        InputError: one line that says what does not fit.
+    """
+    model = make_model(config)
+    task, redraw = config.task, config.topology.redraw
+    bundle = None if task.bundle is None else RegressionBundle(task.bundle, model, config.seed)
+    fixed = bundle.graph() if bundle is not None and config.topology.kind == "bundle" else None
+    topology = TopologyService(config.topology, config.seed, fixed)
+    graph = topology.graph(0)
+    if bundle is not None and bundle.nodes != graph.num_nodes:
+        raise InputError(
+            f"topology: has {graph.num_nodes} nodes, but the samples of {task.bundle} have {bundle.nodes}; "
+            "they must be equal"
+        )
+    check_shift(config.model.shift, np.asarray(graph.adjacency().sum(axis=1)), np.arange(graph.num_nodes))
+    data: DataService
+    if bundle is not None:
+        bundle.check_epochs(config.training.epochs)
+        data = bundle
+    else:
+        nodes, redrawn = graph.num_nodes, redraw is not None
+        data = SyntheticRegression(task, model, config.model.shift, nodes, config.seed, redrawn=redrawn)
+    training = config.training
+    if training.batch > data.train_samples:
+        raise InputError(f"training.batch: {training.batch}, but there are only {data.train_samples} training samples")
+    job = Job(
+        model=model,
+        shift=config.model.shift,
+        loss=SquaredError(),
+        optimizer=DSGD(config.optimizer.lr, make_mixing(config)),
+        epochs=training.epochs,
+        batch=training.batch,
+        wave=training.wave,
+        scheme=training.scheme,
+        slices=training.slices,
+        train_samples=data.train_samples,
+        test_samples=data.test_samples,
+        redraw_every=None if redraw is None else redraw.every,
+        streamed=data.streamed,
+    )
+    given = data.theta()
+    theta = initial_parameters(model, config.model.init, graph.num_nodes, config.seed, given)
+    return Experiment(config, job, topology, data, theta)
+
+
+def run_job(job: Job, team: Team, host: Host) -> None:
+    """On rank 0: let the whole team run `job`, served by `host`; the other ranks are in :func:`follow`.
+
+    Raises:
+        DivergenceError: a parameter became infinite or NaN.
+        InputError: the topology service found no usable graph.
+    """
+    team.share(lambda: job)
+    train(job, team, host)
+    host.check()
+
+
+def make_model(config: Config) -> Gcnn:
+    """The architecture."""
+    model = config.model
+    return Gcnn(model.sizes, model.activations, model.form, model.negative_slope)
+
+
+def make_mixing(config: Config) -> Mixing:
+    """The rule for W."""
+    if not isinstance(config.optimizer, DSGDConfig):
+        return Metropolis()
+    mixing: MixingConfig = config.optimizer.mixing
+    return Laplacian(mixing.beta) if isinstance(mixing, LaplacianMixing) else Metropolis()
+
+
+def initial_parameters(model: Gcnn, init: Init, nodes: int, seed: int, given: Array | None = None) -> Array:
+    """θ [V, p] before training: `given` [p] on all nodes, or a draw, the same on all nodes unless ``per_node``."""
+    if given is not None:
+        return np.tile(given, (nodes, 1))
+    rows = [_draw_parameters(model, init, rng.generator(seed, "init", item=i)) for i in range(nodes if init.per_node else 1)]
+    return np.concatenate(rows * (1 if init.per_node else nodes))
+
+
+def _draw_parameters(model: Gcnn, init: Init, draws: np.random.Generator) -> Array:
+    theta = np.empty((1, model.num_parameters))
+    for part in model.views(theta).values():
+        if init.kind == "uniform":
+            part[...] = draws.uniform(init.low, init.high, part.shape)
+        elif init.kind == "normal":
+            part[...] = init.std * draws.standard_normal(part.shape)
+        else:
+            bound = np.sqrt(6.0 / (part.shape[1] + part.shape[2]))
+            part[...] = draws.uniform(-bound, bound, part.shape)
+    return cast(Array, theta)

@@ -1,0 +1,80 @@
+"""What the ranks are told to do: the experiment without its data, its topology and its configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.losses import Loss
+from fdtrain.optim.base import Optimizer
+from fdtrain.schedule import Schedule, Slices, build
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run as every rank sees it. Rank 0 sends it to the others; it holds nothing that a node may not know."""
+
+    model: Gcnn
+    shift: str
+    loss: Loss
+    optimizer: Optimizer[Any]
+    epochs: int
+    batch: int  # B
+    wave: int  # w
+    scheme: str
+    slices: Slices
+    train_samples: int  # N
+    test_samples: int
+    redraw_every: int | None = None  # mini-batches; None: static
+    streamed: bool = False  # rows come mini-batch by mini-batch
+    limit: int | None = None  # stop after so many mini-batches
+
+    @property
+    def minibatches(self) -> int:
+        """Mini-batches per epoch; the last may be smaller than B."""
+        return -(-self.train_samples // self.batch)
+
+    def schedule(self, batch: int) -> Schedule:
+        """The schedule of a mini-batch of `batch` samples."""
+        return self._schedules[batch]
+
+    @cached_property
+    def test_schedule(self) -> Schedule:
+        """The schedule of the test samples."""
+        return self._build("inference", self.test_samples)
+
+    @property
+    def programme(self) -> list[tuple[str, Schedule]]:
+        """Everything that runs on a topology: a phase of the ledger, and a schedule."""
+        return [*(("train", schedule) for schedule in self._schedules.values()), ("test", self.test_schedule)]
+
+    @cached_property
+    def _schedules(self) -> dict[int, Schedule]:
+        sizes = {min(self.batch, self.train_samples), self.train_samples % self.batch or self.batch}
+        return {size: self._build(self.scheme, size) for size in sorted(sizes, reverse=True)}
+
+    def _build(self, scheme: str, batch: int) -> Schedule:
+        return build(
+            scheme,
+            sizes=self.model.sizes,
+            batch=batch,
+            wave=min(self.wave, batch),
+            form=self.model.form,
+            travelling=self.optimizer.travelling(self.model.num_parameters),
+            slices=self.slices,
+        )
+
+    def rewires_at(self, t: int) -> bool:
+        """Whether the topology service has a new graph for mini-batch t."""
+        return t == 0 or (self.redraw_every is not None and t % self.redraw_every == 0)
+
+    def batches(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Cut an epoch's order [N] into mini-batches."""
+        for start in range(0, len(order), self.batch):
+            yield order[start : start + self.batch]

@@ -1,0 +1,140 @@
+"""A run's directory: what is written there, and how it is read again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.errors import InputError
+from fdtrain.graph import Graph
+from fdtrain.ledger import Count, Ledger
+from fdtrain.service import EpochRow
+
+_CONTENTS = ("config.yaml", "metrics.csv", "ledger.csv", "verify.json", "theta.npz", "network.npz", "environment.json")
+_FOLDERS = ("figures", "logs", "checkpoints")
+
+
+class RunDirectory:
+    """Writer and reader of one run's files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config_yaml: str, *, overwrite: bool = False) -> RunDirectory:
+        """Make the directory with its ``config.yaml``; with `overwrite`, the files of an earlier run are removed first.
+
+        Raises:
+            InputError: it exists and may not be overwritten, holds files that are no run's, or cannot be written.
+        """
+        check_free(path, overwrite=overwrite)
+        try:
+            for name in _CONTENTS:
+                (path / name).unlink(missing_ok=True)
+            for name in _FOLDERS:
+                shutil.rmtree(path / name, ignore_errors=True)
+            (path / "logs").mkdir(parents=True)
+            (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--out {path}: cannot be written: {error.strerror}") from None
+        return cls(path)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the ranks' logs."""
+        return self.path / "logs"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the figures."""
+        return self.path / "figures"
+
+    def append_metrics(self, row: EpochRow) -> None:
+        """Add a line to ``metrics.csv``; floats with 17 significant digits, which read back exactly."""
+        file = self.path / "metrics.csv"
+        header = not file.exists()
+        with file.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            if header:
+                writer.writerow([field.name for field in fields(EpochRow)])
+            writer.writerow([f"{value:.17g}" if isinstance(value, float) else value for value in astuple(row)])
+
+    def read_metrics(self) -> list[EpochRow]:
+        """The rows of ``metrics.csv``."""
+        with (self.path / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+            kinds = {field.name: (float if field.type == "float" else int) for field in fields(EpochRow)}
+            return [EpochRow(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(stream)]
+
+    def write_ledger(self, ledger: Ledger) -> None:
+        """Write ``ledger.csv``: a line per phase (field ``all``) and per field of it, and the physical sends."""
+        rows: list[tuple[str, str, Count]] = []
+        for phase, total in ledger.total.items():
+            rows.append((phase, "all", total))
+            rows += [(phase, kind, count) for (where, kind), count in ledger.fields.items() if where == phase]
+        physical = Count(link_messages=ledger.physical_messages, link_bytes=ledger.physical_bytes)
+        rows.append(("physical", "mpi", physical))
+        names = [field.name for field in fields(Count)]
+        self._write_csv("ledger.csv", ["phase", "field", *names], ((p, f, *asdict(c).values()) for p, f, c in rows))
+
+    def read_ledger(self) -> list[dict[str, Any]]:
+        """The lines of ``ledger.csv``."""
+        with (self.path / "ledger.csv").open(newline="", encoding="utf-8") as stream:
+            return [
+                {key: value if key in ("phase", "field") else int(value) for key, value in row.items()}
+                for row in csv.DictReader(stream)
+            ]
+
+    def write_theta(self, theta: NDArray[np.float64]) -> None:
+        """Write ``theta.npz``: `theta` [V, p]."""
+        np.savez(self.path / "theta.npz", theta=theta)
+
+    def write_network(self, graph: Graph, node_loss: NDArray[np.float64]) -> None:
+        """Write ``network.npz``: the last topology and each node's test MSE."""
+        extra = {} if graph.positions is None else {"positions": graph.positions}
+        labels = {} if graph.labels is None else {"labels": np.array(graph.labels, dtype=np.str_)}
+        directed = {"indptr": graph.indptr, "indices": graph.indices, "weights": graph.weights}
+        np.savez(self.path / "network.npz", node_loss=node_loss, **directed, **extra, **labels)
+
+    def read_network(self) -> tuple[Graph, NDArray[np.float64]]:
+        """The last topology, and each node's test MSE [V]."""
+        with np.load(self.path / "network.npz", allow_pickle=False) as stored:
+            labels = tuple(str(label) for label in stored["labels"]) if "labels" in stored else None
+            positions = stored["positions"] if "positions" in stored else None
+            graph = Graph(stored["indptr"], stored["indices"], stored["weights"], labels, positions)
+            return graph, stored["node_loss"]
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write `content` to the JSON file `name`."""
+        (self.path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        with (self.path / name).open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output directory in which something would be lost.
+
+    Raises:
+        InputError: it exists and `overwrite` is not set, or holds something that no run wrote.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"--out {path}: is a file; name a directory")
+    present = sorted(entry.name for entry in path.iterdir())
+    foreign = [name for name in present if name not in (*_CONTENTS, *_FOLDERS)]
+    if foreign:
+        raise InputError(f"--out {path}: holds '{foreign[0]}', which is not a run's; name another directory")
+    if present and not overwrite:
+        raise InputError(f"--out {path}: already holds a run; name another directory or add --overwrite")

@@ -1,0 +1,147 @@
+"""What rank 0 serves between mini-batches: the topology, every node's own rows, and the collection of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import partition
+from fdtrain.errors import DivergenceError
+from fdtrain.graph import Graph, Neighbourhood, neighbourhoods
+from fdtrain.job import Job
+from fdtrain.ledger import Ledger
+from fdtrain.shifts import check_shift
+from fdtrain.tasks.base import DataService, Samples
+from fdtrain.topology.service import TopologyService
+from fdtrain.training import Order, Report, Rows
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """A line of ``metrics.csv``. Rounds, link messages and bytes are training's, from the start to this epoch."""
+
+    epoch: int  # from 1
+    mse_train: float
+    mse_test: float
+    disagreement: float
+    rounds: int
+    messages: int
+    bytes: int
+
+
+@dataclass
+class Outcome:
+    """What a job leaves behind."""
+
+    rows: list[EpochRow] = field(default_factory=list)
+    theta: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p]
+    gradient: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p] of the last mini-batch
+    node_loss: Array = field(default_factory=lambda: np.empty(0))  # [V] test MSE of each node
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class Host:
+    """Rank 0's service for one job; the only one who sees all nodes."""
+
+    def __init__(
+        self,
+        job: Job,
+        topology: TopologyService,
+        data: DataService,
+        theta: Array,
+        ranks: int,
+        on_epoch: Callable[[EpochRow], None] | None = None,
+    ) -> None:
+        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch."""
+        self.job, self.topology, self.data = job, topology, data
+        self.outcome = Outcome(theta=theta)
+        self.owner = partition.block(len(theta), ranks)
+        self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
+        self._on_epoch = on_epoch
+        self._failure: DivergenceError | None = None
+
+    def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
+        return [(ids, self.outcome.theta[ids]) for ids in self._ids]
+
+    def neighbourhoods(self, t: int) -> Sequence[Neighbourhood]:
+        return neighbourhoods(self.graph(t), self.owner, len(self._ids))
+
+    def graph(self, t: int) -> Graph:
+        """The graph of mini-batch t, checked for the job's shift."""
+        graph = self.topology.graph(t)
+        check_shift(self.job.shift, np.asarray(graph.adjacency().sum(axis=1)), np.arange(graph.num_nodes))
+        return graph
+
+    def dataset(self) -> Sequence[tuple[Rows, Rows]]:
+        train, test = self.data.dataset(self.topology.graph(0))
+        return list(zip(self._cut(train), self._cut(test), strict=True))
+
+    def minibatch(self, t: int, chosen: Order) -> Sequence[Rows]:
+        return self._cut(self.data.minibatch(t, chosen, self.topology.graph(t)))
+
+    def test(self, t: int) -> Sequence[Rows]:
+        return self._cut(self.data.test(self.topology.graph(t)))
+
+    def begin(self, epoch: int) -> Order | None:
+        return None if self._failure else self.data.order(epoch)
+
+    def end(self, epoch: int, reports: Sequence[Report]) -> None:
+        job, outcome = self.job, self.outcome
+        outcome.theta = self._assemble([report.theta for report in reports])
+        outcome.gradient = self._assemble([report.gradient for report in reports])
+        outcome.ledger = Ledger.merged(report.ledger for report in reports)
+        test_loss = self._assemble([report.test_loss for report in reports])
+        train_loss = self._assemble([report.train_loss for report in reports]).sum(axis=0)
+        outputs = job.model.sizes[-1]
+        outcome.node_loss = test_loss / (job.test_samples * outputs)
+        batches = [min(job.batch, job.train_samples - k * job.batch) for k in range(len(train_loss))]
+        train = outcome.ledger.total["train"]
+        row = EpochRow(
+            epoch + 1,
+            float(np.mean(train_loss / (np.array(batches) * len(outcome.theta) * outputs))),
+            float(outcome.node_loss.mean()),
+            disagreement(outcome.theta),
+            train.rounds,
+            train.link_messages,
+            train.link_bytes,
+        )
+        outcome.rows.append(row)
+        seen = [report.diverged for report in reports if report.diverged is not None]
+        if seen:
+            first = min(seen)
+            self._failure = DivergenceError(
+                f"training diverged: epoch {epoch + 1}, mini-batch {first.minibatch}: node {first.node}, layer "
+                f"{first.layer} has parameters that are not finite; lower optimizer.lr or the mixing's beta"
+            )
+        if self._on_epoch is not None:
+            self._on_epoch(row)
+
+    def check(self) -> None:
+        """Raise what ended the job early, if anything did.
+
+        Raises:
+            DivergenceError: naming the epoch, the node and the layer.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def _cut(self, samples: Samples) -> list[Rows]:
+        return [
+            Rows(*(np.ascontiguousarray(array[:, ids].swapaxes(0, 1)) for array in samples)) for ids in self._ids
+        ]
+
+    def _assemble(self, parts: Sequence[Array]) -> Array:
+        whole = np.empty((len(self.owner), *parts[0].shape[1:]))
+        for ids, part in zip(self._ids, parts, strict=True):
+            whole[ids] = part
+        return whole
+
+
+def disagreement(theta: Array) -> float:
+    """Root mean square over the nodes of ‖θ^i − θ̄‖, from `theta` [V, p]."""
+    return float(np.sqrt(np.mean(np.sum(np.square(theta - theta.mean(axis=0)), axis=1))))

@@ -1,0 +1,43 @@
+"""What a task gives to training: samples, labels and the order in which they come. The driver's business."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.graph import Graph
+
+Array = NDArray[np.float64]
+Order = NDArray[np.int64]
+
+
+class Samples(NamedTuple):
+    """Features and labels of all nodes: x [N, V, g_0], y [N, V, g_L]."""
+
+    x: Array
+    y: Array
+
+
+class DataService(Protocol):
+    """Serves every node's rows. It runs on rank 0, which cuts what it returns into the ranks' own rows."""
+
+    train_samples: int  # N
+    test_samples: int
+    streamed: bool  # rows are served mini-batch by mini-batch, and not once for all
+
+    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
+        """All training and test samples on the static graph, where they are not streamed."""
+
+    def order(self, epoch: int) -> Order:
+        """The order of the training samples in this epoch (from 0), [N]."""
+
+    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        """The samples of mini-batch t (from 0), where they are streamed; `chosen` [B] is its part of the order."""
+
+    def test(self, graph: Graph) -> Samples:
+        """The test samples on the present graph, where samples are streamed."""
+
+    def theta(self) -> Array | None:
+        """Initial parameters [p] that come with the data, if any."""

@@ -1,0 +1,161 @@
+"""Data bundles: bring your own graph, features, labels, initial parameters and sample order (SPEC §8)."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import rng
+from fdtrain.errors import InputError
+from fdtrain.graph import Graph
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.tasks.base import Order, Samples
+
+Array = NDArray[np.float64]
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file; nothing in it is ever executed.
+
+    Raises:
+        InputError: no such file, not an ``.npz``, damaged, or with pickled objects.
+    """
+    if not path.is_file():
+        raise InputError(f"bundle {path}: no such file")
+    arrays = {}
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"bundle {path}: must be an .npz archive, found a single array")
+            for key in archive.files:
+                arrays[key] = archive[key]
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        at = f", array '{key}'" if key else ""
+        pickled = isinstance(error, ValueError) and "pickle" in str(error)
+        what = "holds pickled objects; save plain numeric arrays" if pickled else f"is damaged or no .npz file ({error})"
+        raise InputError(f"bundle {path}{at}: {what}") from None
+    return arrays
+
+
+class RegressionBundle:
+    """The samples of a bundle for node regression, checked against the model."""
+
+    streamed = False
+
+    def __init__(self, path: str | Path, model: Gcnn, seed: int) -> None:
+        """Read and check the bundle.
+
+        Raises:
+            InputError: an array is missing, of a wrong shape or type, or not finite; an order index is out of range.
+        """
+        self._path, self._seed, self._model = Path(path), seed, model
+        self._arrays = read_arrays(self._path)
+        g_in, g_out = model.sizes[0], model.sizes[-1]
+        x_train = self._take("x_train", None, None, g_in)
+        self.train_samples, self.nodes = x_train.shape[:2]
+        self._train = Samples(x_train, self._take("y_train", self.train_samples, self.nodes, g_out))
+        x_test = self._take("x_test", None, self.nodes, g_in)
+        self.test_samples = len(x_test)
+        self._test = Samples(x_test, self._take("y_test", self.test_samples, self.nodes, g_out))
+        self._theta = self._read_theta()
+        self._orders = self._read_order()
+        known = {"x_train", "y_train", "x_test", "y_test", "edges", "order", *model.views(np.zeros((1, model.num_parameters)))}
+        unknown = sorted(set(self._arrays) - {name.replace("Theta", "theta") for name in known})
+        if unknown:
+            raise self._error(unknown[0], f"is not an array of this task; known: {', '.join(sorted(known))}".lower())
+
+    def graph(self) -> Graph:
+        """The bundle's ``edges`` on its nodes.
+
+        Raises:
+            InputError: no edges, or edges that do not make a graph.
+        """
+        edges = self._arrays.get("edges")
+        if edges is None:
+            raise self._error("edges", "is missing; topology.kind: bundle needs it, [M, 2]")
+        if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in "iu":
+            raise self._error("edges", f"must be integers of shape [M, 2], found {edges.dtype} {list(edges.shape)}")
+        try:
+            return Graph.from_edges(self.nodes, edges)
+        except InputError as error:
+            raise self._error("edges", str(error)) from None
+
+    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
+        return self._train, self._test
+
+    def order(self, epoch: int) -> Order:
+        if self._orders is None:
+            return rng.generator(self._seed, "order", epoch).permutation(self.train_samples)
+        return self._orders[epoch]
+
+    def check_epochs(self, epochs: int) -> None:
+        """Refuse more epochs than the bundle has orders for."""
+        if self._orders is not None and epochs > len(self._orders):
+            raise InputError(
+                f"training.epochs: {epochs}, but the bundle {self._path} has the order of {len(self._orders)} epochs; "
+                "lower training.epochs or leave 'order' out of the bundle"
+            )
+
+    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        raise NotImplementedError("a bundle is served at once")
+
+    def test(self, graph: Graph) -> Samples:
+        raise NotImplementedError("a bundle is served at once")
+
+    def theta(self) -> Array | None:
+        return self._theta
+
+    def _read_theta(self) -> Array | None:
+        theta = np.zeros((1, self._model.num_parameters))
+        views = {name.replace("Theta", "theta"): view[0] for name, view in self._model.views(theta).items()}
+        if not any(name in self._arrays for name in views):
+            return None
+        for name, view in views.items():
+            view[...] = self._take(name, *view.shape)
+        return theta[0]
+
+    def _read_order(self) -> Order | None:
+        order = self._arrays.get("order")
+        if order is None:
+            return None
+        wanted = f"[epochs, N] with N = {self.train_samples}"
+        if order.ndim != 2 or order.shape[1] != self.train_samples or not len(order) or order.dtype.kind not in "iu":
+            raise self._error("order", f"must be integers of shape {wanted}, found {order.dtype} {list(order.shape)}")
+        outside = np.argwhere((order < 0) | (order >= self.train_samples))
+        if len(outside):
+            epoch, place = outside[0]
+            raise self._error(
+                "order", f"epoch {epoch} has index {order[epoch, place]}, must be 0 … {self.train_samples - 1}"
+            )
+        return order.astype(np.int64)
+
+    def _take(self, name: str, *shape: int | None) -> Array:
+        """The array `name` as float64; None in `shape` stands for any size ≥ 1."""
+        wanted = "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
+        if name not in self._arrays:
+            raise self._error(name, f"is missing; it must have the shape {wanted}")
+        array = self._arrays[name]
+        if array.dtype.kind not in "iuf":
+            raise self._error(name, f"must be numbers, found {array.dtype}")
+        fits = array.ndim == len(shape) and all(
+            found >= 1 and size in (None, found) for found, size in zip(array.shape, shape, strict=True)
+        )
+        if not fits:
+            raise self._error(name, f"must have the shape {wanted}, found {list(array.shape)}")
+        values = array.astype(np.float64)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            raise self._error(name, f"must be finite, found {values[tuple(bad[0])]} at {bad[0].tolist()}")
+        return np.ascontiguousarray(values)
+
+    def _error(self, name: str, problem: str) -> InputError:
+        return InputError(f"bundle {self._path}: '{name}' {problem}")

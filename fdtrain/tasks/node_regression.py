@@ -1,0 +1,155 @@
+"""Node regression: every node predicts its own label (SPEC §6 A), on synthetic data or on a bundle (SPEC §8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fdtrain import reference, rng
+from fdtrain.graph import Graph
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.tasks.base import Order, Samples
+
+Array = NDArray[np.float64]
+
+
+class NodeRegression(BaseModel):
+    """Supervised regression of a label per node, with squared error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["node_regression"] = Field(default="node_regression", description="The task.")
+    train_samples: int = Field(default=1000, description="N, training samples per epoch.", ge=1)
+    test_samples: int = Field(default=20, description="Test samples.", ge=1)
+    features: Literal["mixed", "uniform", "normal"] = Field(
+        default="mixed",
+        description="mixed: U(0,1), N(0,1), integer 0..5, Bernoulli(.25), Bernoulli(.75), one-hot of 5, and over again.",
+    )
+    noise: float = Field(default=0.1, description="Standard deviation of the label noise.", ge=0, allow_inf_nan=False)
+    online: bool = Field(default=False, description="Draw fresh samples for every mini-batch.")
+    bundle: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="An .npz file with your own data; the synthetic settings are ignored."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.bundle is not None:
+            given = sorted(self.model_fields_set - {"kind", "bundle"})
+            changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
+            if changed:
+                raise ValueError(f"{changed[0]}: has no meaning beside a bundle, which brings its own samples; remove it")
+        return self
+
+    def resolved(self, base: Path | None) -> Self:
+        """The same task with the bundle's path made absolute; relative paths start from `base`."""
+        if self.bundle is None:
+            return self
+        path = Path(self.bundle)
+        if not path.is_absolute() and base is not None:
+            path = base / path
+        return self.model_copy(update={"bundle": str(path.absolute())})
+
+
+class SyntheticRegression:
+    """Samples of the published recipe. Labels come from a teacher: a GCNN of the model's architecture with
+    Θ0 ~ U(0,1), Θ1 ~ 2·U(0,1), plus noise.
+
+    A fixed set on a static graph is served once. Where the topology is redrawn, or samples are drawn online, labels
+    follow the network of the moment: the teacher runs on the graph of the mini-batch.
+    """
+
+    def __init__(self, config: NodeRegression, model: Gcnn, shift: str, nodes: int, seed: int, *, redrawn: bool) -> None:
+        self.train_samples, self.test_samples = config.train_samples, config.test_samples
+        self.streamed = config.online or redrawn
+        self._config, self._nodes, self._seed, self._shift = config, nodes, seed, shift
+        self._g_in, self._g_out = model.sizes[0], model.sizes[-1]
+        self._teacher = reference.Model(model.sizes, model.activations, model.form, model.negative_slope)
+        self._teacher_theta = self._draw_teacher(model)
+        self._train: Samples | None = None  # features and noise, as far as they are fixed
+        self._labelled: tuple[Graph, reference.Matrix] | None = None
+
+    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
+        """All samples on a static graph."""
+        train = self._fixed()
+        return Samples(train.x, self._labels(graph, *train)), self.test(graph)
+
+    def order(self, epoch: int) -> Order:
+        if self._config.online:
+            return np.arange(self.train_samples)
+        return rng.generator(self._seed, "order", epoch).permutation(self.train_samples)
+
+    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        if self._config.online:
+            drawn = self._draw("online", t, len(chosen))
+        else:
+            fixed = self._fixed()
+            drawn = Samples(fixed.x[chosen], fixed.y[chosen])
+        return Samples(drawn.x, self._labels(graph, *drawn))
+
+    def test(self, graph: Graph) -> Samples:
+        drawn = self._draw("test", 0, self.test_samples)
+        return Samples(drawn.x, self._labels(graph, *drawn))
+
+    def theta(self) -> Array | None:
+        return None
+
+    def _fixed(self) -> Samples:
+        if self._train is None:
+            self._train = self._draw("train", 0, self.train_samples)
+        return self._train
+
+    def _draw(self, purpose: str, step: int, samples: int) -> Samples:
+        """Features and noise (in place of labels), every node's from a generator of its own."""
+        x = np.empty((samples, self._nodes, self._g_in))
+        noise = np.empty((samples, self._nodes, self._g_out))
+        for node in range(self._nodes):
+            x[:, node] = draw_features(
+                rng.generator(self._seed, f"features/{purpose}", step, node), samples, self._g_in, self._config.features
+            )
+            draws = rng.generator(self._seed, f"noise/{purpose}", step, node)
+            noise[:, node] = self._config.noise * draws.standard_normal((samples, self._g_out))
+        return Samples(x, noise)
+
+    def _draw_teacher(self, model: Gcnn) -> Array:
+        draws = rng.generator(self._seed, "teacher")
+        theta = draws.random((1, model.num_parameters))
+        for name, part in model.views(theta).items():
+            if name.startswith("Theta1"):
+                part *= 2.0
+        return theta[0]
+
+    def _labels(self, graph: Graph, x: Array, noise: Array) -> Array:
+        if self._labelled is None or self._labelled[0] is not graph:
+            self._labelled = (graph, reference.shift_matrix(graph.adjacency(), self._shift))
+        return self._teacher.forward(self._labelled[1], x, self._teacher_theta) + noise
+
+
+def draw_features(draws: np.random.Generator, samples: int, width: int, kind: str) -> Array:
+    """Features of one node, [samples, width], by the recipe of SPEC §6 A.
+
+    ``mixed`` lays out U(0,1), N(0,1), integer 0..5, Bernoulli(.25), Bernoulli(.75), one-hot of 5 in blocks of ten
+    columns; the last block is cut to the columns that are left (its one-hot part is one-hot of what remains).
+    """
+    if kind == "uniform":
+        return draws.random((samples, width))
+    if kind == "normal":
+        return draws.standard_normal((samples, width))
+    x = np.zeros((samples, width))
+    for first in range(0, width, 10):
+        block = x[:, first : first + 10]
+        columns = [
+            draws.random(samples),
+            draws.standard_normal(samples),
+            draws.integers(0, 6, samples),
+            draws.random(samples) < 0.25,
+            draws.random(samples) < 0.75,
+        ][: block.shape[1]]
+        for column, values in enumerate(columns):
+            block[:, column] = values
+        if block.shape[1] > 5:
+            block[np.arange(samples), 5 + draws.integers(0, block.shape[1] - 5, samples)] = 1.0
+    return x

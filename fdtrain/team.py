@@ -1,0 +1,75 @@
+"""The ranks of a run, and how rank 0 hands them something."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fdtrain.transport.base import Control, Transport
+from fdtrain.transport.loopback import LoopbackHub
+
+
+class Team:
+    """One rank's two planes: `transport` for neighbour messages, `control` for everything between mini-batches."""
+
+    def __init__(self, transport: Transport, control: Control) -> None:
+        self.transport, self.control = transport, control
+        self.rank, self.size = transport.rank, transport.size
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        """What rank 0 makes, on every rank. If making it fails, all ranks raise the error, or none."""
+        return self.deal(lambda: [make()] * self.size)
+
+    def deal(self, make: Callable[[], Sequence[Any]]) -> Any:
+        """The rank's own of what rank 0 makes for everybody. If making it fails, all ranks raise the error, or none."""
+        items: Sequence[Any] | None = None
+        if self.rank == 0:
+            try:
+                items = make()
+            except Exception as error:
+                self.control.scatter([_Failure(error)] * self.size)
+                raise
+        item = self.control.scatter(items)
+        if isinstance(item, _Failure):
+            raise item.error
+        return item
+
+
+class _Failure:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def alone() -> Team:
+    """A team of one rank, in this process."""
+    hub = LoopbackHub(1)
+    return Team(hub.transport(0), hub.control(0))
+
+
+def in_threads(size: int, work: Callable[[Team], Any]) -> Any:
+    """Run `work` on every rank of a team in the threads of this process; return what rank 0's returns.
+
+    Raises:
+        Exception: the first one that a rank raised.
+    """
+    hub = LoopbackHub(size)
+    errors: list[BaseException] = []
+
+    def follow(rank: int) -> Any:
+        try:
+            return work(Team(hub.transport(rank), hub.control(rank)))
+        except BaseException as error:
+            errors.append(error)
+            hub.abort()
+            return None
+
+    threads = [threading.Thread(target=follow, args=(rank,), daemon=True) for rank in range(1, size)]
+    for thread in threads:
+        thread.start()
+    result = follow(0)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return result
