@@ -15,7 +15,7 @@ from fdtrain.errors import InputError
 from fdtrain.layers.activations import ACTIVATIONS
 from fdtrain.schedule import SCHEMES
 from fdtrain.tasks.node_regression import NodeRegression
-from fdtrain.topology.sources import FileSource, TopologyConfig
+from fdtrain.topology.sources import FileSource, Source, TopologyConfig
 
 
 class _Section(BaseModel):
@@ -235,6 +235,22 @@ def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path 
     return config.model_copy(update=updates)
 
 
+def topology_from(kind: str, parameters: Sequence[str]) -> Source:
+    """A topology given by its kind and ``key=value`` parameters.
+
+    Raises:
+        InputError: an unknown kind or parameter, or a value that does not fit.
+    """
+    content: dict[str, Any] = {"kind": kind}
+    for parameter in parameters:
+        _override(content, parameter)
+    try:
+        source: Source = TypeAdapter(TopologyConfig).validate_python(content)
+    except ValidationError as error:
+        raise InputError(_explain(error, [*get_args(get_args(TopologyConfig)[0])])) from None
+    return source
+
+
 def _parse(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
@@ -258,7 +274,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     section[parts[-1]] = _parse(value, f"override '{override}'")
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     """The first problem in one line, an unknown key before others since it is often their cause."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
@@ -269,8 +285,9 @@ def _explain(error: ValidationError) -> str:
     message, found = problem["msg"], _shown(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
-            nearest = difflib.get_close_matches(location[-1], _siblings(problem["loc"]), n=1, cutoff=0.5)
-            hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(_siblings(problem['loc']))}"
+            known = _siblings(problem["loc"], root or [Config])
+            nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(known)}"
             return f"{where}: unknown key{hint}{more}"
         case "missing":
             return f"{where}: is missing; it must be given{more}"
@@ -296,9 +313,9 @@ def _kinds(union: Any) -> list[str]:
     return [option.model_fields["kind"].default for option in get_args(get_args(union)[0])]
 
 
-def _siblings(location: tuple[Any, ...]) -> list[str]:
-    """The keys that are known where an unknown one was found."""
-    options: list[Any] = [Config]
+def _siblings(location: tuple[Any, ...], root: Sequence[Any]) -> list[str]:
+    """The keys that are known where an unknown one was found; `root` are the models of the outermost level."""
+    options = list(root)
     for part in location[:-1]:
         following: list[Any] = []
         for option in options:

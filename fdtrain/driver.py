@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,10 +26,10 @@ from fdtrain.config import Config
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
-from fdtrain.rundir import RunDirectory
+from fdtrain.rundir import RunDirectory, write_json
 from fdtrain.service import EpochRow, Outcome
 from fdtrain.team import Team, in_threads
-from fdtrain.training import follow
+from fdtrain.training import follow, log_to
 from fdtrain.verify import Comparison, Verifier
 
 
@@ -144,12 +145,13 @@ def lead(
         observer.epoch(row)
 
     if directory is not None:
-        logs = directory.logs.absolute()
-        team.logs = team.share(lambda: logs)
+        log_here = partial(log_to, directory.logs.absolute())
+        team.order(log_here)
+        log_here(team)
     observer.started(config.name, experiment.nodes, team.size, config.training.epochs)
     comparisons = Verifier(experiment, team).quick() if verify and distributed else []
     if comparisons:
-        report_verification(comparisons, directory, observer)
+        report_verification(comparisons, directory and directory.path / "verify.json", observer)
     outcome = Outcome()
     try:
         if distributed:
@@ -166,18 +168,16 @@ def lead(
     return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
 
 
-def report_verification(
-    comparisons: Sequence[Comparison], directory: RunDirectory | None, observer: Observer
-) -> None:
-    """Show the comparisons, write ``verify.json``.
+def report_verification(comparisons: Sequence[Comparison], file: Path | None, observer: Observer) -> None:
+    """Show the comparisons, and write them to the JSON `file`.
 
     Raises:
         VerificationError: one of them failed.
     """
     observer.verified(comparisons)
-    if directory is not None:
+    if file is not None:
         lines = [{**asdict(comparison), "passed": comparison.passed} for comparison in comparisons]
-        directory.write_json("verify.json", {"passed": all(c.passed for c in comparisons), "comparisons": lines})
+        write_json(file, {"passed": all(c.passed for c in comparisons), "comparisons": lines})
     failed = [comparison for comparison in comparisons if not comparison.passed]
     if failed:
         raise VerificationError(
@@ -192,7 +192,7 @@ def _write_results(
     directory.write_ledger(outcome.ledger)
     directory.write_theta(outcome.theta)
     directory.write_network(experiment.topology.graph(minibatches - 1), outcome.node_loss)
-    directory.write_json("environment.json", environment(team, seconds))
+    write_json(directory.path / "environment.json", environment(team, seconds))
 
 
 def environment(team: Team, seconds: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -104,7 +105,7 @@ def run_job(job: Job, team: Team, host: Host) -> None:
         DivergenceError: a parameter became infinite or NaN.
         InputError: the topology service found no usable graph.
     """
-    team.share(lambda: job)
+    team.order(partial(train, job))
     train(job, team, host)
     host.check()
 

@@ -111,10 +111,6 @@ class RunDirectory:
             graph = Graph(stored["indptr"], stored["indices"], stored["weights"], labels, positions)
             return graph, stored["node_loss"]
 
-    def write_json(self, name: str, content: Any) -> None:
-        """Write `content` to the JSON file `name`."""
-        (self.path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
     def _write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         with (self.path / name).open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
@@ -138,3 +134,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out {path}: holds '{foreign[0]}', which is not a run's; name another directory")
     if present and not overwrite:
         raise InputError(f"--out {path}: already holds a run; name another directory or add --overwrite")
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write `content` as an indented JSON file."""
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

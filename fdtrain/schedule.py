@@ -62,6 +62,9 @@ class Schedule:
     travelling: int  # numbers per node that ride in slices, |θ| for D-SGD
     rounds: tuple[Round, ...]
 
+    def __hash__(self) -> int:  # the rounds follow from the rest, but for how slices are spread
+        return hash((self.scheme, self.form, self.sizes, self.batch, self.wave, self.travelling))
+
     @property
     def depth(self) -> int:
         """L, the number of layers."""

@@ -39,6 +39,10 @@ class Team:
             raise item.error
         return item
 
+    def order(self, work: Callable[[Team], None]) -> None:
+        """On rank 0: let the other ranks, which :func:`fdtrain.training.follow`, call `work` with their team."""
+        self.share(lambda: work)
+
     def dismiss(self) -> None:
         """On rank 0, when all is done: tell the other ranks that there is no more."""
         if not self._failed:

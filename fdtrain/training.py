@@ -113,12 +113,17 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
 
 
 def follow(team: Team) -> None:
-    """The part of all ranks but 0: run the jobs that rank 0 hands out, until there are no more."""
+    """The part of all ranks but 0: carry out what rank 0 orders, until there is no more.
+
+    An order is a function of the team that every rank calls, such as ``partial(train, job)``.
+    """
     while (order := team.share(lambda: None)) is not None:
-        if isinstance(order, Path):
-            team.logs = order
-        else:
-            train(order, team)
+        order(team)
+
+
+def log_to(folder: Path, team: Team) -> None:
+    """An order: write this rank's log into `folder`."""
+    team.logs = folder
 
 
 def _locate(t: int, engine: Engine, ids: NDArray[np.int64]) -> Diverged:

@@ -1,0 +1,23 @@
+"""``fdtrain`` and ``python -m fdtrain``: the command line, or one rank of it under an MPI launcher."""
+
+import sys
+
+
+def main() -> int:
+    """Run the command line, or be a rank."""
+    from fdtrain.launcher import INSTALL_HINT, launched_size
+
+    if launched_size() is None:
+        from fdtrain.cli import main as command_line
+
+        return command_line()
+    try:
+        from fdtrain.worker import main as rank
+    except ImportError as error:
+        print(f"error: this process was started by an MPI launcher, but {error}; {INSTALL_HINT}", file=sys.stderr)
+        return 2
+    return rank(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

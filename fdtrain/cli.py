@@ -1,0 +1,331 @@
+"""The command line. ``run`` and ``verify`` start an MPI job where they need one; under ``mpirun`` they are its rank 0."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fdtrain import __version__, config, launcher, resources
+from fdtrain.config import Config
+from fdtrain.driver import Observer, VerificationError, lead, report_verification
+from fdtrain.errors import DivergenceError, InputError
+from fdtrain.experiment import Experiment, build
+from fdtrain.progress import Display, Events, replay
+from fdtrain.rundir import RunDirectory, check_free
+from fdtrain.summary import summarize
+from fdtrain.team import Team, in_threads
+from fdtrain.topology import TopologyConfig, TopologyService, describe, named_networks
+from fdtrain.verify import Verifier
+
+EVENTS_VARIABLE = "FDTRAIN_EVENTS"  # set by the launching process: report to it, do not draw or summarize
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    help="Train graph neural networks on the network itself, with real messages between neighbours.",
+)  # fmt: skip
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one that comes with fdtrain: quickstart.")
+]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. training.epochs=5.")
+]
+RanksOption = Annotated[
+    str, typer.Option(metavar="N|pure|auto", help="MPI ranks: a number (1: this process), one per node, or one per core.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="The run's directory; default: runs/NAME-TIMESTAMP.", show_default=False)
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line in a process that no MPI launcher started; return the exit status."""
+    return run_command(sys.argv[1:] if arguments is None else arguments, None)
+
+
+def run_command(arguments: Sequence[str], team: Team | None) -> int:
+    """Run the command line, on rank 0 of `team` if there is one; return the exit status.
+
+    0: done; 1: the run failed (verification, divergence, a rank); 2: the input cannot be used, said in one line.
+    """
+    try:
+        status = app(list(arguments), standalone_mode=False, obj=team, prog_name="fdtrain")
+        return int(status or 0)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except (VerificationError, DivergenceError) as error:
+        return _fail(str(error), 1)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line itself was wrong
+            return _fail(f"{error.format_message()} (see fdtrain --help)", 2)
+        raise
+
+
+def _fail(message: str, status: int) -> int:
+    if os.environ.get(EVENTS_VARIABLE):
+        Events(sys.stdout).error(message)
+    else:
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"fdtrain {__version__}")
+        raise typer.Exit
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    config_name: ConfigArgument,
+    overrides: OverridesArgument = None,
+    ranks: RanksOption = "auto",
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare the first mini-batch with the oracle.")
+    ] = True,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")] = True,
+) -> int:
+    """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
+    settings = config.load(resources.find_config(config_name), overrides or [])
+    experiment = build(settings)
+    path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    team: Team | None = context.obj
+    check_free(path, overwrite=overwrite)
+    count = _count_ranks(ranks, experiment, team)
+
+    def work(team: Team, observer: Observer) -> None:
+        directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
+        lead(team, experiment, directory, observer, verify=verify)
+
+    options = ["--overwrite"] if overwrite else []
+    options += [] if verify else ["--no-verify"]
+    arguments = ["run", config_name, *(overrides or []), "--out", str(path), *options]
+    console = Console()
+    _on_ranks(count, team, arguments, path / "logs", work)
+    if os.environ.get(EVENTS_VARIABLE):
+        return 0
+    if figures:
+        from fdtrain.figures import draw_run
+
+        draw_run(RunDirectory(path))
+    console.print(summarize(RunDirectory(path)))
+    return 0
+
+
+@app.command("verify")
+def verify(
+    context: typer.Context,
+    config_name: ConfigArgument,
+    overrides: OverridesArgument = None,
+    ranks: RanksOption = "auto",
+    minibatches: Annotated[int, typer.Option(min=1, help="Mini-batches of comparisons 3 and 4.")] = 3,
+    out: Annotated[Path, typer.Option(help="Where verify.json is written.")] = Path("verify.json"),
+) -> int:
+    """Compare what the messages compute with the centralized oracle: gradients, trajectory, consensus, cost."""
+    settings = config.load(resources.find_config(config_name), overrides or [])
+    if settings.training.mode == "centralized":
+        raise InputError("training.mode: centralized sends no messages, there is nothing to verify; use distributed")
+    experiment = build(settings)
+    team: Team | None = context.obj
+
+    def work(team: Team, observer: Observer) -> None:
+        observer.started(settings.name, experiment.nodes, team.size, 0)
+        report_verification(Verifier(experiment, team).full(minibatches), out, observer)
+
+    arguments = ["verify", config_name, *(overrides or []), "--minibatches", str(minibatches), "--out", str(out)]
+    _on_ranks(_count_ranks(ranks, experiment, team), team, arguments, None, work)
+    return 0
+
+
+@app.command("plan")
+def plan(
+    config_name: ConfigArgument,
+    overrides: OverridesArgument = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds to show; the middle is left out.")] = 24,
+    figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
+) -> int:
+    """Show the rounds of a mini-batch, what rides in each, and what they cost, without running anything."""
+    from fdtrain.timeline import render
+
+    job = build(config.load(resources.find_config(config_name), overrides or [])).job
+    schedule = job.schedule(job.batch)
+    Console().print(render(schedule, rounds))
+    if figure is not None:
+        from fdtrain.figures import draw_schedule
+
+        draw_schedule(schedule, figure)
+        print(f"drawn into {figure}")
+    return 0
+
+
+@app.command("topology")
+def topology(
+    source: Annotated[
+        str, typer.Argument(help="A kind (barabasi_albert), a graph file, a named network (abilene), or a CONFIG.")
+    ],
+    parameters: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the kind, e.g. nodes=50 m=2.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
+    figure: Annotated[Path | None, typer.Option(help="Draw the network into this PNG file.")] = None,
+) -> int:
+    """Describe a topology, and draw it."""
+    graph = _topology_service(source, parameters or [], seed).graph(minibatch)
+    table = Table(title=f"{source}", title_justify="left", show_header=False, box=None, pad_edge=False)
+    for key, value in describe(graph).items():
+        shown = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " "), shown)
+    Console().print(table)
+    if figure is not None:
+        from fdtrain.figures import draw_topology
+
+        draw_topology(graph, figure, source)
+        print(f"drawn into {figure}")
+    return 0
+
+
+@app.command("config")
+def check_config(
+    config_name: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="A file to check; without it, the schema is printed.")
+    ] = None,
+    overrides: OverridesArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The schema as JSON Schema, for editors.")] = False,
+) -> int:
+    """Check a configuration and print it with all defaults; without one, print every key with its meaning."""
+    if config_name is not None:
+        settings = config.load(resources.find_config(config_name), overrides or [])
+        build(settings)
+        print(settings.to_yaml(), end="")
+    elif as_json:
+        print(json.dumps(Config.model_json_schema(), indent=2))
+    else:
+        from fdtrain.schema import describe_schema
+
+        Console().print(describe_schema())
+    return 0
+
+
+@app.command("bench", hidden=True)
+def bench(context: typer.Context, config_name: ConfigArgument, overrides: OverridesArgument = None, ranks: RanksOption = "auto", repeats: int = 9) -> int:
+    from fdtrain import bench as B
+    settings = config.load(resources.find_config(config_name), overrides or [])
+    experiment = build(settings)
+    team = context.obj
+    def work(team, observer):
+        ts = B.run(experiment.job, repeats, team, experiment.host(team.size))
+        R = len(experiment.job.schedule(experiment.job.batch).rounds)
+        import statistics as st
+        print(f"minibatch {st.median(t.minibatch for t in ts)*1e3:.3f} ms; round {st.median(t.minibatch for t in ts)/R*1e6:.1f} us, bare {st.median(t.exchange for t in ts)/R*1e6:.1f} us, ratio {st.median(t.minibatch/t.exchange for t in ts):.3f}", [round(t.minibatch/t.exchange,2) for t in ts], flush=True, file=sys.stderr)
+    work(team, None) if team else _launch(_count_ranks(ranks, experiment, team), ["bench", config_name, *(overrides or []), "--repeats", str(repeats)], None, Display(Console()))
+    return 0
+
+
+def _topology_service(source: str, parameters: list[str], seed: int) -> TopologyService:
+    kinds = {model.model_fields["kind"].default for model in get_args(get_args(TopologyConfig)[0])}
+    if source in kinds - {"bundle"}:
+        return TopologyService(config.topology_from(source, parameters), seed)
+    if source.endswith((".yaml", ".yml")):
+        return build(config.load(resources.find_config(source), parameters)).topology
+    known = ", ".join([*sorted(kinds - {"bundle"}), *named_networks()])
+    if Path(source).suffix == "" and source not in named_networks():
+        raise InputError(f"topology: '{source}' is no kind, no named network and no graph file; known: {known}")
+    return TopologyService(config.topology_from("file", [f"path={source}", *parameters]), seed)
+
+
+def _count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
+    """The number of ranks that ``--ranks`` asks for; under a launcher, the number it started."""
+    nodes, centralized = experiment.nodes, experiment.config.training.mode == "centralized"
+    if team is not None:
+        count, asked = team.size, f"{team.size} processes were started"
+    elif ranks in ("auto", "pure"):
+        count, asked = (nodes if ranks == "pure" else min(os.cpu_count() or 1, nodes)), f"--ranks {ranks}"
+        count = 1 if ranks == "auto" and centralized else count
+    elif ranks.isdigit() and int(ranks) >= 1:
+        count, asked = int(ranks), f"--ranks {ranks}"
+    else:
+        raise InputError(f"--ranks: must be a number ≥ 1, 'pure' or 'auto', found '{ranks}'")
+    if count > nodes:
+        raise InputError(f"{asked}, but the network has only {nodes} nodes; use at most {nodes} ranks")
+    if centralized and count > 1:
+        raise InputError(f"{asked}, but training.mode: centralized runs in one process; use --ranks 1")
+    if count > 1 and team is None:
+        launcher.find_mpirun()
+    return count
+
+
+def _on_ranks(
+    count: int, team: Team | None, arguments: list[str], logs: Path | None, work: Callable[[Team, Observer], None]
+) -> None:
+    """Do `work` on rank 0: of the team there is, of this process alone, or of an MPI job that is started for it.
+
+    Raises:
+        InputError, VerificationError, DivergenceError: whatever ended the work.
+        typer.Exit: a rank of the MPI job failed.
+    """
+    console = Console()
+    observer: Observer = Events(sys.stdout) if os.environ.get(EVENTS_VARIABLE) else Display(console)
+    if team is not None:
+        work(team, observer)
+    elif count == 1:
+        in_threads(1, lambda alone: work(alone, observer))
+    else:
+        _launch(count, arguments, logs, Display(console))
+
+
+def _launch(count: int, arguments: list[str], logs: Path | None, display: Display) -> None:
+    """Start the MPI job, show what it reports, and end as it ended."""
+    with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
+        log = Path(scratch) / "mpirun.log"
+        process = launcher.start(count, arguments, {EVENTS_VARIABLE: "1"}, log)
+        assert process.stdout is not None
+        message = None
+        try:
+            for line in process.stdout:
+                message = replay(line, display) or message
+            status = process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+        finally:
+            display.finished()
+        if status == 0:
+            sys.stderr.write(log.read_text())
+            return
+        if message is not None:
+            raise InputError(message) if status == 2 else DivergenceError(message)
+        _explain_failure(status, log, logs)
+
+
+def _explain_failure(status: int, log: Path, logs: Path | None) -> None:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if logs is not None and logs.is_dir():
+        (logs / "mpirun.log").write_text(text, encoding="utf-8")
+    said = [line for line in text.splitlines() if line.startswith("error: ")]
+    if not said:
+        sys.stderr.write(text)
+        said = [f"error: the MPI job ended with status {status}"]
+    print(said[0], file=sys.stderr)
+    raise typer.Exit(2 if status == 2 else 1)
+
+

@@ -1,0 +1,90 @@
+"""The configuration's schema as a table: every key with its type, default and meaning, read off the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich.table import Table
+
+from fdtrain.config import Config
+
+
+def describe_schema() -> Table:
+    """All keys of a configuration."""
+    table = Table(title="Configuration keys", title_justify="left", box=None, pad_edge=False)
+    for heading in ("key", "type", "default", "meaning"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "key")
+    for key, kind, default, meaning in keys(Config):
+        table.add_row(key, kind, default, meaning)
+    return table
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """(key, type, default, meaning) of every field; alternatives of a ``kind`` one after the other."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        options = _models(field.annotation)
+        if not options:
+            yield key, _type_name(field), _default(field), field.description or ""
+        elif len(options) == 1:
+            yield key, "section", "", field.description or ""
+            yield from keys(options[0], f"{key}.")
+        else:
+            yield key, "section", _default(field), field.description or ""
+            seen: set[str] = set()
+            for option in options:
+                kind = option.model_fields["kind"].default
+                summary = (option.__doc__ or "").strip().split("\n")[0]
+                yield f"{key}.kind", f"'{kind}'", "", summary
+                for line in keys(option, f"{key}."):
+                    if line[0] != f"{key}.kind" and line[0] not in seen:
+                        yield line
+                    if line[0] in (f"{key}.{shared}" for shared in _shared(options)):
+                        seen.add(line[0])
+
+
+def _shared(options: list[type[BaseModel]]) -> set[str]:
+    return set.intersection(*(set(option.model_fields) for option in options))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _type_name(field: FieldInfo) -> str:
+    limits = [f"{sign} {getattr(limit, name)}" for limit in field.metadata for sign, name in _LIMITS if hasattr(limit, name)]
+    return " ".join([_name(field.annotation), *limits])
+
+
+_LIMITS = ((">", "gt"), ("≥", "ge"), ("<", "lt"), ("≤", "le"))
+
+
+def _name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in get_args(annotation))
+    if origin is Annotated:
+        return _name(get_args(annotation)[0])
+    if origin is tuple:
+        return f"list of {_name(get_args(annotation)[0])}"
+    if origin is not None:
+        return " | ".join(_name(argument) for argument in get_args(annotation) if argument is not type(None))
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true | false"}.get(
+        annotation.__name__, annotation.__name__
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, BaseModel):
+        return str(getattr(field.default, "kind", ""))
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)

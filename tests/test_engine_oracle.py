@@ -1,0 +1,364 @@
+"""What the messages compute against the oracle on global matrices: gradients and trajectories (SPEC §7, 1 to 4).
+
+Every node has parameters of its own, and S is not symmetric: equal θ, or a symmetric S, would hide mistakes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fdtrain import reference
+from fdtrain.engine import Engine
+from fdtrain.errors import DivergenceError, InputError
+from fdtrain.experiment import run_job
+from fdtrain.graph import Graph, neighbourhoods
+from fdtrain.job import Job
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.losses import SquaredError
+from fdtrain.mixing import Laplacian, Metropolis
+from fdtrain.optim.dsgd import DSGD
+from fdtrain.partition import block
+from fdtrain.schedule import Schedule, build
+from fdtrain.service import EpochRow, Host
+from fdtrain.shifts import SHIFTS
+from fdtrain.tasks.base import Order, Samples
+from fdtrain.team import Team, in_threads
+from fdtrain.topology.service import TopologyService
+from fdtrain.topology.sources import BundleSource, ErdosRenyi, Redraw
+from fdtrain.training import follow
+
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
+SIZES = (4, 3, 5, 2, 3)
+MIXINGS = {"metropolis": (Metropolis(), 0.0), "laplacian": (Laplacian(0.05), 0.05)}
+
+
+def error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Norm-wise, relative to the oracle."""
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def positive_digraph(nodes: int, rng: np.random.Generator) -> np.ndarray:
+    """Random directed weights; every node hears somebody, so that all shifts exist."""
+    A = np.where(rng.random((nodes, nodes)) < 0.25, rng.uniform(0.2, 2.0, (nodes, nodes)), 0.0)
+    ring = np.arange(nodes)
+    A[ring, ring - 1] = rng.uniform(0.2, 2.0, nodes)
+    np.fill_diagonal(A, 0.0)
+    return A
+
+
+def signed_digraph(nodes: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights of either sign, links in one direction, and a node that nobody knows."""
+    A = np.where(rng.random((nodes, nodes)) < 0.3, rng.normal(size=(nodes, nodes)), 0.0)
+    A[2] = A[:, 2] = 0.0
+    np.fill_diagonal(A, 0.0)
+    return A
+
+
+@dataclass
+class Outcome:
+    gradient: np.ndarray  # [V, p]
+    theta: np.ndarray  # [V, p] after the step
+    loss: np.ndarray  # [V]
+    output: np.ndarray  # [V] test loss before the step
+
+
+def one_step(
+    graph: Graph,
+    model: Gcnn,
+    shift: str,
+    optimizer: DSGD,
+    theta: np.ndarray,
+    samples: Samples,
+    schedules: tuple[Schedule, Schedule],
+    ranks: int,
+) -> Outcome:
+    """One mini-batch by messages between `ranks` threads, after an inference of the same samples."""
+    hoods = neighbourhoods(graph, block(graph.num_nodes, ranks), ranks)
+    x, y = (array.swapaxes(0, 1) for array in samples)
+
+    def work(team: Team) -> Any:
+        ids = hoods[team.rank].ids
+        engine = Engine(model, shift, SquaredError(), optimizer, team.transport, theta[ids])
+        engine.rewire(hoods[team.rank], [("train", schedules[0]), ("test", schedules[1])])
+        inferred = engine.infer(schedules[1], x[ids], y[ids])
+        loss = engine.minibatch(schedules[0], x[ids], y[ids])
+        parts = team.control.gather((engine.grad, engine.theta, loss, inferred))
+        return None if parts is None else [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    return Outcome(*in_threads(ranks, work))
+
+
+@pytest.mark.parametrize("wave", [1, 2, 7, 9])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+def test_local_gradients(form: Any, depth: int, wave: int) -> None:
+    """SPEC §7, 1: all shifts and activations, alone and mixed, on 1, 2, 3 and 7 ranks."""
+    sizes, batch = SIZES[: depth + 1], 9
+    for number, (shift, first) in enumerate(product(SHIFTS, range(len(ACTIVATIONS)))):
+        rng = np.random.default_rng([depth, wave, number])
+        uniform = number % 2 == 0  # one activation everywhere, or another one in each layer
+        activations = tuple(ACTIVATIONS[(first + (0 if uniform else layer)) % 5] for layer in range(depth))
+        draw = signed_digraph if shift in ("adjacency", "laplacian") else positive_digraph
+        graph = Graph.from_adjacency(draw(7, rng))
+        model = Gcnn(sizes, activations, form, 0.2)
+        oracle = reference.Model(sizes, activations, form, 0.2)
+        p = model.num_parameters
+        theta = rng.uniform(-1, 1, (7, p))
+        samples = Samples(rng.normal(size=(batch, 7, sizes[0])), rng.normal(size=(batch, 7, sizes[-1])))
+        slices: Any = ("idle", "even")[number % 2]
+        schedules = (
+            build("piggyback_do", sizes=sizes, batch=batch, wave=wave, form=form, travelling=p, slices=slices),
+            build("inference", sizes=sizes, batch=batch, wave=wave, form=form),
+        )
+        mixing, beta = MIXINGS[("metropolis", "laplacian")[number % 2]]
+        kind = ("metropolis", "laplacian")[number % 2]
+        ranks = (1, 2, 3, 7)[number % 4]
+        got = one_step(graph, model, shift, DSGD(0.01, mixing), theta, samples, schedules, ranks)
+
+        S = reference.shift_matrix(graph.adjacency(), shift)
+        gradient = oracle.local_gradients(S, samples.x, samples.y, theta)
+        assert error(got.gradient, gradient) <= 1e-12
+        squares = np.square(oracle.forward(S, samples.x, theta) - samples.y).sum(axis=(0, 2))
+        assert error(got.loss, squares) <= 1e-12
+        assert error(got.output, squares) <= 1e-12
+        W = reference.mixing_matrix(graph.adjacency(), kind, beta)
+        assert error(got.theta, reference.dsgd_step(W, theta, gradient, 0.01)) <= 1e-12
+
+
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+def test_the_mean_of_local_gradients_is_the_centralized_one(form: Any) -> None:
+    """SPEC §7, 2: with equal θ^i."""
+    rng = np.random.default_rng(4)
+    graph, sizes = Graph.from_adjacency(positive_digraph(8, rng)), (4, 3, 2)
+    model = Gcnn(sizes, ("tanh", "sigmoid"), form)
+    shared = rng.normal(size=model.num_parameters)
+    samples = Samples(rng.normal(size=(5, 8, 4)), rng.normal(size=(5, 8, 2)))
+    train_, test = (build(s, sizes=sizes, batch=5, wave=2, form=form) for s in ("piggyback_do", "inference"))
+    train_ = build("piggyback_do", sizes=sizes, batch=5, wave=2, form=form, travelling=len(shared))
+    got = one_step(
+        graph, model, "gcn", DSGD(0.1, Metropolis()), np.tile(shared, (8, 1)), samples, (train_, test), 3
+    )
+    S = reference.shift_matrix(graph.adjacency(), "gcn")
+    wanted = reference.Model(sizes, ("tanh", "sigmoid"), form).centralized_gradient(S, *samples, shared)
+    assert error(got.gradient.mean(axis=0), wanted) <= 1e-12
+
+
+@dataclass
+class Given:
+    """A data service that serves what it was given."""
+
+    train: Samples
+    held_out: Samples
+    orders: np.ndarray  # [epochs, N]
+    parameters: np.ndarray | None = None
+    streamed: bool = False
+
+    @property
+    def train_samples(self) -> int:
+        return len(self.train.x)
+
+    @property
+    def test_samples(self) -> int:
+        return len(self.held_out.x)
+
+    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
+        return self.train, self.held_out
+
+    def order(self, epoch: int) -> Order:
+        return np.asarray(self.orders[epoch])
+
+    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        return Samples(self.train.x[chosen], self.train.y[chosen])
+
+    def test(self, graph: Graph) -> Samples:
+        return self.held_out
+
+    def theta(self) -> np.ndarray | None:
+        return self.parameters
+
+
+def samples(n: int, nodes: int, sizes: Sequence[int], rng: np.random.Generator) -> Samples:
+    return Samples(rng.normal(size=(n, nodes, sizes[0])), rng.normal(size=(n, nodes, sizes[-1])))
+
+
+def make_job(model: Gcnn, data: Given, **settings: Any) -> Job:
+    defaults = {
+        "shift": "laplacian", "optimizer": DSGD(0.003, Metropolis()), "epochs": len(data.orders), "batch": 4,
+        "wave": 1, "scheme": "piggyback_do", "slices": "idle", "streamed": data.streamed,
+    }  # fmt: skip
+    return Job(
+        model=model, loss=SquaredError(), train_samples=data.train_samples, test_samples=data.test_samples,
+        **(defaults | settings),
+    )  # fmt: skip
+
+
+def trained(
+    job: Job, topology: TopologyService, data: Given, theta: np.ndarray, ranks: int
+) -> tuple[Host, list[np.ndarray]]:
+    """Run the job; the host, and θ after every epoch."""
+    thetas: list[np.ndarray] = []
+
+    def on_epoch(row: EpochRow) -> None:
+        thetas.append(host.outcome.theta)
+
+    host = Host(job, topology, data, theta, ranks, on_epoch)
+
+    def work(team: Team) -> None:
+        if team.rank == 0:
+            run_job(job, team, host)
+            team.dismiss()
+        else:
+            follow(team)
+
+    in_threads(ranks, work)
+    return host, thetas
+
+
+def still(graph: Graph) -> TopologyService:
+    return TopologyService(BundleSource(connected=False), 0, graph)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+@pytest.mark.parametrize(("wave", "slices"), [(1, "idle"), (3, "even"), (4, "even")])
+def test_trajectory(form: Any, mixing: str, wave: int, slices: Any) -> None:
+    """SPEC §7, 3: N = 10 in mini-batches of 4, 4, 2, over 4 epochs in given orders."""
+    rng = np.random.default_rng(wave)
+    sizes, activations = (4, 5, 3, 2), ("tanh", "leaky_relu", "sigmoid")
+    graph = Graph.from_adjacency(signed_digraph(8, rng))
+    data = Given(
+        samples(10, 8, sizes, rng), samples(6, 8, sizes, rng), np.stack([rng.permutation(10) for _ in range(4)])
+    )
+    model = Gcnn(sizes, activations, form)
+    theta = rng.normal(size=(8, model.num_parameters)) / 2
+    rule, beta = MIXINGS[mixing]
+    job = make_job(model, data, optimizer=DSGD(0.003, rule), wave=wave, slices=slices)
+    host, thetas = trained(job, still(graph), data, theta, 3)
+
+    oracle = reference.Model(sizes, activations, form)
+    wanted, results = reference.train_dsgd(
+        oracle, "laplacian", mixing, beta, 0.003, graph.adjacency(), *data.train, *data.held_out,
+        theta, data.orders, 4,
+    )  # fmt: skip
+    assert error(host.outcome.theta, wanted) <= 1e-12
+    assert error(wanted, theta) > 1e-3  # it went somewhere
+    assert len(host.outcome.rows) == len(thetas) == 4
+    for epoch, (row, result) in enumerate(zip(host.outcome.rows, results, strict=True)):
+        assert row.epoch == epoch + 1
+        assert row.mse_train == pytest.approx(result.mse_train, rel=1e-12)
+        assert row.mse_test == pytest.approx(result.mse_test, rel=1e-12)
+        assert row.disagreement == pytest.approx(result.disagreement, rel=1e-12)
+    S = reference.shift_matrix(graph.adjacency(), "laplacian")
+    per_node = np.square(oracle.forward(S, data.held_out.x, wanted) - data.held_out.y).mean(axis=(0, 2))
+    assert error(host.outcome.node_loss, per_node) <= 1e-12
+    assert host.outcome.node_loss.mean() == pytest.approx(host.outcome.rows[-1].mse_test, rel=1e-14)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("shift", ["laplacian", "adjacency", "gcn"])
+def test_redrawn_topologies_step_by_step(shift: str, every: int, mixing: str) -> None:
+    """Every mini-batch is an epoch: θ(t) after each against the oracle's matrices of E(t)."""
+    rng = np.random.default_rng(every)
+    sizes, steps = (3, 4, 2), 7
+    data = Given(
+        samples(5, 9, sizes, rng),
+        samples(2, 9, sizes, rng),
+        np.stack([rng.permutation(5) for _ in range(steps)]),
+        streamed=True,
+    )
+    model = Gcnn(sizes, ("tanh", "sigmoid"))
+    theta = rng.normal(size=(9, model.num_parameters))
+    source = ErdosRenyi(nodes=9, mean_degree=2, connected=False, redraw=Redraw(every=every))
+    rule, beta = MIXINGS[mixing]
+    job = make_job(
+        model, data, shift=shift, optimizer=DSGD(0.02, rule), batch=5, wave=2, redraw_every=every
+    )
+    host, thetas = trained(job, TopologyService(source, 3), data, theta, 4)
+
+    oracle, service, graphs = reference.Model(sizes, ("tanh", "sigmoid"), "receiver"), TopologyService(source, 3), []
+    for t in range(steps):
+        graphs.append(service.graph(t))
+        A = graphs[-1].adjacency()
+        S, W = reference.shift_matrix(A, shift), reference.mixing_matrix(A, mixing, beta)
+        x, y = (array[data.orders[t]] for array in data.train)
+        row = host.outcome.rows[t]
+        assert row.mse_train == pytest.approx(reference.mse(y, oracle.forward(S, x, theta)), rel=1e-12)
+        theta = reference.dsgd_step(W, theta, oracle.local_gradients(S, x, y, theta), 0.02)
+        assert error(thetas[t], theta) <= 1e-12
+        held_out = oracle.forward(S, data.held_out.x, theta)  # on the graph that is up
+        assert row.mse_test == pytest.approx(reference.mse(data.held_out.y, held_out), rel=1e-12)
+    changes = [t for t in range(1, steps) if graphs[t] != graphs[t - 1]]
+    assert changes == list(range(every, steps, every))
+    assert any((graph.degrees == 0).any() for graph in graphs)
+
+
+def test_exact_consensus() -> None:
+    """SPEC §7, 4: on a complete graph, where mixing is averaging, D-SGD is centralized SGD.
+
+    Before each mini-batch all θ^i are equal; after it, a mini-batch with α = 0 averages what the nodes arrived at.
+    """
+    rng = np.random.default_rng(8)
+    sizes, activations = (3, 4, 1), ("sigmoid", "tanh")
+    graph = Graph.from_adjacency(1 - np.eye(6))
+    data = Given(samples(9, 6, sizes, rng), samples(2, 6, sizes, rng), np.stack([rng.permutation(9)] * 5))
+    model = Gcnn(sizes, activations)
+    shared = rng.normal(size=model.num_parameters)
+    theta = np.tile(shared, (6, 1))
+    for epoch in range(5):
+        once = Given(data.train, data.held_out, data.orders[epoch : epoch + 1])
+        for lr in (0.01, 0.0):
+            job = make_job(
+                model, once, shift="normalized_laplacian", optimizer=DSGD(lr, Metropolis()), batch=9, wave=3
+            )
+            theta = trained(job, still(graph), once, theta, 2)[0].outcome.theta
+    wanted, _ = reference.train_centralized_sgd(
+        reference.Model(sizes, activations, "receiver"), "normalized_laplacian", 0.01, graph.adjacency(),
+        *data.train, *data.held_out, shared, data.orders, 9,
+    )  # fmt: skip
+    assert error(theta, np.tile(wanted, (6, 1))) <= 1e-12
+    assert error(wanted, shared) > 1e-3
+
+
+def test_inference_leaves_the_parameters_alone() -> None:
+    rng = np.random.default_rng(1)
+    sizes = (3, 2, 2)
+    graph = Graph.from_adjacency(signed_digraph(6, rng))
+    data = Given(samples(7, 6, sizes, rng), samples(3, 6, sizes, rng), np.stack([rng.permutation(7)] * 2))
+    model = Gcnn(sizes, ("tanh", "identity"), "sender")
+    theta = rng.normal(size=(6, model.num_parameters))
+    host, _ = trained(make_job(model, data, scheme="inference"), still(graph), data, theta, 2)
+    np.testing.assert_array_equal(host.outcome.theta, theta)
+    S, oracle = reference.shift_matrix(graph.adjacency(), "laplacian"), reference.Model(sizes, model.activations, "sender")
+    x, y = data.train.x[data.orders[0]], data.train.y[data.orders[0]]
+    losses = [reference.mse(y[k : k + 4], oracle.forward(S, x[k : k + 4], theta)) for k in (0, 4)]
+    assert host.outcome.rows[1].mse_train == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_divergence_is_located(ranks: int) -> None:
+    rng = np.random.default_rng(2)
+    sizes = (2, 2, 1)
+    graph = Graph.from_edges(6, [[i, (i + 1) % 6] for i in range(6)])
+    data = Given(samples(6, 6, sizes, rng), samples(2, 6, sizes, rng), np.stack([np.arange(6)] * 3))
+    data.train.x[4, 3, 0] = np.inf  # a node's own reading: first seen in the second mini-batch of the first epoch
+    model = Gcnn(sizes, ("identity", "identity"))
+    theta = rng.normal(size=(6, model.num_parameters))
+    with pytest.raises(DivergenceError, match=r"epoch 1, mini-batch 1: node \d, layer 1 has parameters") as caught:
+        trained(make_job(model, data), still(graph), data, theta, ranks)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_topology_without_a_shift_is_refused_by_all_ranks(ranks: int) -> None:
+    rng = np.random.default_rng(2)
+    data = Given(samples(4, 6, (2, 1), rng), samples(2, 6, (2, 1), rng), np.arange(4)[None])
+    model = Gcnn((2, 1), ("tanh",))
+    job = make_job(model, data, shift="normalized_laplacian")
+    topology = still(Graph.from_edges(6, [[0, 1], [2, 3], [3, 5]]))
+    with pytest.raises(InputError, match="node 4 is isolated"):
+        trained(job, topology, data, np.zeros((6, model.num_parameters)), ranks)
