@@ -9,62 +9,80 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.engine import Engine
-from fdtrain.job import Job
+from fdtrain import reference
+from fdtrain.bench_orders import Timing, measure, start
+from fdtrain.errors import InputError
+from fdtrain.experiment import Experiment
+from fdtrain.schedule import Schedule
 from fdtrain.team import Team
-from fdtrain.training import Service
 
 Array = NDArray[np.float64]
 
 
-class Timing(NamedTuple):
-    """Seconds of one mini-batch, and of the bare exchange of the same buffers."""
+class Benchmark:
+    """The benchmarks of one experiment, on rank 0 of a team."""
 
-    minibatch: float
-    exchange: float
+    def __init__(self, experiment: Experiment, team: Team) -> None:
+        self._experiment, self._team = experiment, team
+        self._host = experiment.host(team.size)
+
+    def rounds(self, repeats: int) -> str:
+        """A round of training against a bare exchange of the same buffers."""
+        timings = self._measure(repeats)
+        count = len(self._schedule().rounds)
+        ratios = [timing.minibatch / timing.exchange for timing in timings]
+        return (
+            f"a round of training {median(t.minibatch for t in timings) / count * 1e3:.3f} ms, "
+            f"a bare exchange {median(t.exchange for t in timings) / count * 1e3:.3f} ms "
+            f"on {self._team.size} ranks; ratio {_spread(ratios)}"
+        )
+
+    def epochs(self, repeats: int) -> str:
+        """An epoch against the yardstick's."""
+        job = self._experiment.job
+        timings = self._measure(repeats, self._yardstick())
+        ratios = [job.minibatches * t.minibatch / t.yardstick for t in timings]
+        return (
+            f"an epoch of {job.minibatches} mini-batches at wave {job.wave}: "
+            f"{job.minibatches * median(t.minibatch for t in timings) * 1e3:.1f} ms on {self._team.size} ranks, "
+            f"single-process NumPy {median(t.yardstick for t in timings) * 1e3:.1f} ms; ratio {_spread(ratios)}"
+        )
+
+    def start(self, launched: float) -> str:
+        """Seconds from `launched`, a ``time.time()``, to the end of the first round of messages."""
+        job = self._experiment.job
+        self._team.order(partial(start, job))
+        start(job, self._team, self._host)
+        return f"from the command to the first round of {self._team.size} ranks: {time.time() - launched:.2f} s"
+
+    def _measure(self, repeats: int, yardstick: Yardstick | None = None) -> list[Timing]:
+        job = self._experiment.job
+        self._team.order(partial(measure, job, repeats))
+        return measure(job, repeats, self._team, self._host, yardstick and yardstick.epoch)
+
+    def _schedule(self) -> Schedule:
+        job = self._experiment.job
+        return job.schedule(min(job.batch, job.train_samples))
+
+    def _yardstick(self) -> Yardstick:
+        job, topology = self._experiment.job, self._experiment.topology
+        if job.model.depth != 2 or self._experiment.nodes > 2000:
+            raise InputError("bench epochs: the yardstick is for two layers and at most 2000 nodes; use such a config")
+        graph = topology.graph(0)
+        samples, _ = self._experiment.data.dataset(graph)
+        shift = np.asarray(reference.shift_matrix(graph.adjacency(), job.shift).toarray())
+        x, y = (np.ascontiguousarray(array[: job.batch].swapaxes(0, 1)) for array in samples)
+        theta = [view[0].copy() for view in job.model.views(self._experiment.theta[:1]).values()]
+        return Yardstick(shift, x, y, theta, job.minibatches)
 
 
-def measure(job: Job, repeats: int, team: Team, service: Service | None = None) -> list[Timing]:
-    """An order: time the first mini-batch of `job`, and its rounds without arithmetic, in turn, `repeats` times.
-
-    The bare exchange sends the same buffers to the same peers over the same transport, round by round. Rank 0's times
-    count, from one common start to the next.
-    """
-    serve = cast(Service, service)
-    _, theta = team.deal(lambda: serve.parameters())
-    rows, _ = team.deal(lambda: serve.dataset())
-    engine = Engine(job.model, job.shift, job.loss, job.optimizer, team.transport, theta)
-    engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
-    batch = min(job.batch, job.train_samples)
-    schedule = job.schedule(batch)
-    x, y = rows.x[:, :batch], rows.y[:, :batch]
-    layouts = engine.layouts(schedule)
-    timings = []
-    for _ in range(repeats + 1):
-        start = _together(team)
-        engine.minibatch(schedule, x, y)
-        middle = _together(team)
-        for layout in layouts:
-            layout.exchange(team.transport)
-        timings.append(Timing(middle - start, _together(team) - middle))
-    return timings[1:]
-
-
-def _together(team: Team) -> float:
-    team.control.gather(None)
-    team.control.bcast(None)
-    return time.perf_counter()
-
-
-def run(job: Job, repeats: int, team: Team, service: Service) -> list[Timing]:
-    """On rank 0: :func:`measure` on the whole team."""
-    team.order(cast("partial[None]", partial(measure, job, repeats)))
-    return measure(job, repeats, team, service)
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{median(ratios):.2f} (median of {len(ratios)}, {min(ratios):.2f} to {max(ratios):.2f})"
 
 
 @dataclass(frozen=True)
@@ -78,15 +96,17 @@ class Yardstick:
     x: Array  # [V, B, g_0]
     y: Array  # [V, B, g_2]
     theta: Sequence[Array]  # Θ0_1, Θ1_1, Θ0_2, Θ1_2
+    minibatches: int
+    lr: float = 1e-3
 
-    def epoch(self, minibatches: int = 10, lr: float = 1e-3) -> float:
+    def epoch(self) -> float:
         """Seconds of an epoch."""
         start = time.perf_counter()
-        for _ in range(minibatches):
-            self._minibatch(lr)
+        for _ in range(self.minibatches):
+            self._minibatch()
         return time.perf_counter() - start
 
-    def _minibatch(self, lr: float) -> None:
+    def _minibatch(self) -> None:
         T01, T11, T02, T12 = self.theta
         nodes, batch, _ = self.x.shape
         a1 = self._spread(self.x)
@@ -97,7 +117,7 @@ class Yardstick:
         z1 = q2 @ T02.T + self._spread(q2 @ T12.T)
         q1 = z1 * x1 * (1 - x1)
         for theta, left, right in ((T01, self.x, q1), (T11, a1, q1), (T02, x1, q2), (T12, a2, q2)):
-            theta -= lr * left.reshape(nodes * batch, -1).T @ right.reshape(nodes * batch, -1)
+            theta -= self.lr * left.reshape(nodes * batch, -1).T @ right.reshape(nodes * batch, -1)
 
     def _spread(self, x: Array) -> Array:
         return (self.shift @ x.reshape(len(x), -1)).reshape(x.shape)

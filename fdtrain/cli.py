@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -29,6 +29,8 @@ from fdtrain.topology import TopologyConfig, TopologyService, describe, named_ne
 from fdtrain.verify import Verifier
 
 EVENTS_VARIABLE = "FDTRAIN_EVENTS"  # set by the launching process: report to it, do not draw or summarize
+LAUNCHED_VARIABLE = "FDTRAIN_LAUNCHED"  # when the launching process started, seconds since the epoch
+_IMPORTED = time.time()
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -225,18 +227,33 @@ def check_config(
     return 0
 
 
-@app.command("bench", hidden=True)
-def bench(context: typer.Context, config_name: ConfigArgument, overrides: OverridesArgument = None, ranks: RanksOption = "auto", repeats: int = 9) -> int:
-    from fdtrain import bench as B
+@app.command("bench")
+def bench(
+    context: typer.Context,
+    what: Annotated[Literal["rounds", "epochs", "start"], typer.Argument(help="What to measure.")],
+    config_name: ConfigArgument = "quickstart",
+    overrides: OverridesArgument = None,
+    ranks: RanksOption = "auto",
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements; the median counts.")] = 15,
+) -> int:
+    """Measure: rounds of training against bare exchanges, epochs against plain NumPy, the start of the ranks."""
+    from fdtrain.bench import Benchmark
+
     settings = config.load(resources.find_config(config_name), overrides or [])
     experiment = build(settings)
-    team = context.obj
-    def work(team, observer):
-        ts = B.run(experiment.job, repeats, team, experiment.host(team.size))
-        R = len(experiment.job.schedule(experiment.job.batch).rounds)
-        import statistics as st
-        print(f"minibatch {st.median(t.minibatch for t in ts)*1e3:.3f} ms; round {st.median(t.minibatch for t in ts)/R*1e6:.1f} us, bare {st.median(t.exchange for t in ts)/R*1e6:.1f} us, ratio {st.median(t.minibatch/t.exchange for t in ts):.3f}", [round(t.minibatch/t.exchange,2) for t in ts], flush=True, file=sys.stderr)
-    work(team, None) if team else _launch(_count_ranks(ranks, experiment, team), ["bench", config_name, *(overrides or []), "--repeats", str(repeats)], None, Display(Console()))
+    if experiment.job.streamed or experiment.config.training.mode == "centralized":
+        raise InputError("bench: needs a static topology, a fixed data set and training.mode: distributed")
+    team: Team | None = context.obj
+
+    def work(team: Team, observer: Observer) -> None:
+        benchmark = Benchmark(experiment, team)
+        if what == "start":
+            observer.note(benchmark.start(float(os.environ.get(LAUNCHED_VARIABLE, _IMPORTED))))
+        else:
+            observer.note(benchmark.rounds(repeats) if what == "rounds" else benchmark.epochs(repeats))
+
+    arguments = ["bench", what, config_name, *(overrides or []), "--repeats", str(repeats)]
+    _on_ranks(_count_ranks(ranks, experiment, team), team, arguments, None, work)
     return 0
 
 
@@ -296,7 +313,7 @@ def _launch(count: int, arguments: list[str], logs: Path | None, display: Displa
     """Start the MPI job, show what it reports, and end as it ended."""
     with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
         log = Path(scratch) / "mpirun.log"
-        process = launcher.start(count, arguments, {EVENTS_VARIABLE: "1"}, log)
+        process = launcher.start(count, arguments, {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(_IMPORTED)}, log)
         assert process.stdout is not None
         message = None
         try:
@@ -310,7 +327,6 @@ def _launch(count: int, arguments: list[str], logs: Path | None, display: Displa
         finally:
             display.finished()
         if status == 0:
-            sys.stderr.write(log.read_text())
             return
         if message is not None:
             raise InputError(message) if status == 2 else DivergenceError(message)

@@ -279,8 +279,8 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    tags = {kind for union in (TopologyConfig, MixingConfig, OptimizerConfig) for kind in _kinds(union)}
-    location = [str(part) for part in problem["loc"] if part not in tags]
+    before = [None if root else "", *problem["loc"]]
+    location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
     where = ".".join(location)
     message, found = problem["msg"], _shown(problem["input"])
     match problem["type"]:
@@ -303,9 +303,12 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     return f"{where}: {message[0].lower()}{message[1:]}, found {found}{more}"
 
 
+_TAGGED = {None: TopologyConfig, "topology": TopologyConfig, "mixing": MixingConfig, "optimizer": OptimizerConfig}
+
+
 def _choices(problem: Any) -> str:
     return str(problem.get("ctx", {}).get("expected_tags", "")) or ", ".join(
-        sorted(_kinds({"topology": TopologyConfig, "mixing": MixingConfig}.get(problem["loc"][-1], OptimizerConfig)))
+        _kinds(_TAGGED[problem["loc"][-1] if problem["loc"] else None])
     )
 
 

@@ -48,6 +48,9 @@ class Observer(Protocol):
     def finished(self) -> None:
         """Training ended."""
 
+    def note(self, text: str) -> None:
+        """Something else to tell."""
+
 
 class Quiet:
     """An observer that shows nothing."""
@@ -59,6 +62,8 @@ class Quiet:
     def epoch(self, row: EpochRow) -> None: ...
 
     def finished(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 class VerificationError(RuntimeError):

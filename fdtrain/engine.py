@@ -85,7 +85,7 @@ class Engine:
 
     def layouts(self, schedule: Schedule) -> list[Layout]:
         """The rounds of a training `schedule` as they go over the wire."""
-        return [step.layout for step in self._passes["train", schedule].steps]
+        return [step.program.layout for step in self._passes["train", schedule].steps]
 
     def settle(self) -> Ledger:
         """Enter the rounds that went over the wire since the last call into the ledger, and return it."""
@@ -102,13 +102,7 @@ class Engine:
 
     def _run(self, pass_: Pass, x: Array, y: Array) -> Array:
         pass_.load(x, y)
-        transport = self.transport
-        for step in pass_.steps:
-            for action in step.produce:
-                action()
-            step.layout.exchange(transport)
-            for action in step.consume:
-                action()
+        pass_.run(self.transport)
         return pass_.per_node_loss()
 
     def _weigh(self, hood: Neighbourhood, wire: Wire) -> Sums:

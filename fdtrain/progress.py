@@ -62,6 +62,9 @@ class Display:
             self._bar.stop()
             self._bar = None
 
+    def note(self, text: str) -> None:
+        self._console.print(text)
+
     def _elapsed(self) -> float:
         return time.monotonic() - self._since
 
@@ -88,6 +91,9 @@ class Events:
 
     def finished(self) -> None:
         self._send("finished")
+
+    def note(self, text: str) -> None:
+        self._send("note", text=text)
 
     def error(self, message: str) -> None:
         """Say why the run ends early."""
@@ -116,6 +122,8 @@ def replay(line: str, observer: Observer) -> str | None:
             observer.epoch(EpochRow(**content["row"]))
         case "finished":
             observer.finished()
+        case "note":
+            observer.note(content["text"])
         case "error":
             return str(content["message"])
     return None

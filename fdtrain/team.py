@@ -39,7 +39,7 @@ class Team:
             raise item.error
         return item
 
-    def order(self, work: Callable[[Team], None]) -> None:
+    def order(self, work: Callable[[Team], Any]) -> None:
         """On rank 0: let the other ranks, which :func:`fdtrain.training.follow`, call `work` with their team."""
         self.share(lambda: work)
 

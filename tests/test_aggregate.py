@@ -42,7 +42,9 @@ def alone(graph: Graph, node: int) -> tuple[NeighbourSum, np.ndarray]:
 
 @fixed
 @given(st.integers(0, 2**32), st.integers(2, 10), st.floats(0, 1), st.sampled_from([1, 2, 3, 8]))
-def test_both_kernels_give_the_bits_of_the_plain_loop(seed: int, nodes: int, density: float, width: int) -> None:
+def test_both_kernels_give_the_bits_of_the_plain_loop(
+    seed: int, nodes: int, density: float, width: int
+) -> None:
     rng = np.random.default_rng(seed)
     graph = random_graph(nodes, density, rng)
     edges, diagonal = wide(rng, len(graph.indices)), wide(rng, nodes)

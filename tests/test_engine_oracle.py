@@ -1,4 +1,4 @@
-"""What the messages compute against the oracle on global matrices: gradients and trajectories (SPEC §7, 1 to 4).
+"""What the messages compute against the oracle on global matrices: gradients and trajectories (SPEC §7).
 
 Every node has parameters of its own, and S is not symmetric: equal θ, or a symmetric S, would hide mistakes.
 """
@@ -111,7 +111,9 @@ def test_local_gradients(form: Any, depth: int, wave: int) -> None:
         samples = Samples(rng.normal(size=(batch, 7, sizes[0])), rng.normal(size=(batch, 7, sizes[-1])))
         slices: Any = ("idle", "even")[number % 2]
         schedules = (
-            build("piggyback_do", sizes=sizes, batch=batch, wave=wave, form=form, travelling=p, slices=slices),
+            build(
+                "piggyback_do", sizes=sizes, batch=batch, wave=wave, form=form, travelling=p, slices=slices
+            ),
             build("inference", sizes=sizes, batch=batch, wave=wave, form=form),
         )
         mixing, beta = MIXINGS[("metropolis", "laplacian")[number % 2]]
@@ -149,7 +151,7 @@ def test_the_mean_of_local_gradients_is_the_centralized_one(form: Any) -> None:
 
 @dataclass
 class Given:
-    """A data service that serves what it was given."""
+    """A data service that serves what it was given; streamed labels follow the graph of the moment."""
 
     train: Samples
     held_out: Samples
@@ -172,10 +174,10 @@ class Given:
         return np.asarray(self.orders[epoch])
 
     def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
-        return Samples(self.train.x[chosen], self.train.y[chosen])
+        return Samples(self.train.x[chosen], self.train.y[chosen] + graph.degrees[:, None])
 
     def test(self, graph: Graph) -> Samples:
-        return self.held_out
+        return Samples(self.held_out.x, self.held_out.y + graph.degrees[:, None])
 
     def theta(self) -> np.ndarray | None:
         return self.parameters
@@ -231,7 +233,9 @@ def test_trajectory(form: Any, mixing: str, wave: int, slices: Any) -> None:
     sizes, activations = (4, 5, 3, 2), ("tanh", "leaky_relu", "sigmoid")
     graph = Graph.from_adjacency(signed_digraph(8, rng))
     data = Given(
-        samples(10, 8, sizes, rng), samples(6, 8, sizes, rng), np.stack([rng.permutation(10) for _ in range(4)])
+        samples(10, 8, sizes, rng),
+        samples(6, 8, sizes, rng),
+        np.stack([rng.permutation(10) for _ in range(4)]),
     )
     model = Gcnn(sizes, activations, form)
     theta = rng.normal(size=(8, model.num_parameters)) / 2
@@ -275,23 +279,26 @@ def test_redrawn_topologies_step_by_step(shift: str, every: int, mixing: str) ->
     theta = rng.normal(size=(9, model.num_parameters))
     source = ErdosRenyi(nodes=9, mean_degree=2, connected=False, redraw=Redraw(every=every))
     rule, beta = MIXINGS[mixing]
-    job = make_job(
-        model, data, shift=shift, optimizer=DSGD(0.02, rule), batch=5, wave=2, redraw_every=every
-    )
+    job = make_job(model, data, shift=shift, optimizer=DSGD(0.02, rule), batch=5, wave=2, redraw_every=every)
     host, thetas = trained(job, TopologyService(source, 3), data, theta, 4)
 
-    oracle, service, graphs = reference.Model(sizes, ("tanh", "sigmoid"), "receiver"), TopologyService(source, 3), []
+    oracle, service, graphs = (
+        reference.Model(sizes, ("tanh", "sigmoid"), "receiver"),
+        TopologyService(source, 3),
+        [],
+    )
     for t in range(steps):
         graphs.append(service.graph(t))
         A = graphs[-1].adjacency()
         S, W = reference.shift_matrix(A, shift), reference.mixing_matrix(A, mixing, beta)
-        x, y = (array[data.orders[t]] for array in data.train)
+        x, y = data.train.x[data.orders[t]], data.train.y[data.orders[t]] + graphs[t].degrees[:, None]
         row = host.outcome.rows[t]
         assert row.mse_train == pytest.approx(reference.mse(y, oracle.forward(S, x, theta)), rel=1e-12)
         theta = reference.dsgd_step(W, theta, oracle.local_gradients(S, x, y, theta), 0.02)
         assert error(thetas[t], theta) <= 1e-12
-        held_out = oracle.forward(S, data.held_out.x, theta)  # on the graph that is up
-        assert row.mse_test == pytest.approx(reference.mse(data.held_out.y, held_out), rel=1e-12)
+        held_out = data.held_out.y + graphs[t].degrees[:, None]  # on the graph that is up
+        mse = reference.mse(held_out, oracle.forward(S, data.held_out.x, theta))
+        assert row.mse_test == pytest.approx(mse, rel=1e-12)
     changes = [t for t in range(1, steps) if graphs[t] != graphs[t - 1]]
     assert changes == list(range(every, steps, every))
     assert any((graph.degrees == 0).any() for graph in graphs)
@@ -300,7 +307,7 @@ def test_redrawn_topologies_step_by_step(shift: str, every: int, mixing: str) ->
 def test_exact_consensus() -> None:
     """SPEC §7, 4: on a complete graph, where mixing is averaging, D-SGD is centralized SGD.
 
-    Before each mini-batch all θ^i are equal; after it, a mini-batch with α = 0 averages what the nodes arrived at.
+    Before each mini-batch all θ^i are equal; after it, a mini-batch with α = 0 averages what came out.
     """
     rng = np.random.default_rng(8)
     sizes, activations = (3, 4, 1), ("sigmoid", "tanh")
@@ -333,7 +340,10 @@ def test_inference_leaves_the_parameters_alone() -> None:
     theta = rng.normal(size=(6, model.num_parameters))
     host, _ = trained(make_job(model, data, scheme="inference"), still(graph), data, theta, 2)
     np.testing.assert_array_equal(host.outcome.theta, theta)
-    S, oracle = reference.shift_matrix(graph.adjacency(), "laplacian"), reference.Model(sizes, model.activations, "sender")
+    S, oracle = (
+        reference.shift_matrix(graph.adjacency(), "laplacian"),
+        reference.Model(sizes, model.activations, "sender"),
+    )
     x, y = data.train.x[data.orders[0]], data.train.y[data.orders[0]]
     losses = [reference.mse(y[k : k + 4], oracle.forward(S, x[k : k + 4], theta)) for k in (0, 4)]
     assert host.outcome.rows[1].mse_train == pytest.approx(np.mean(losses), rel=1e-12)
@@ -345,10 +355,14 @@ def test_divergence_is_located(ranks: int) -> None:
     sizes = (2, 2, 1)
     graph = Graph.from_edges(6, [[i, (i + 1) % 6] for i in range(6)])
     data = Given(samples(6, 6, sizes, rng), samples(2, 6, sizes, rng), np.stack([np.arange(6)] * 3))
-    data.train.x[4, 3, 0] = np.inf  # a node's own reading: first seen in the second mini-batch of the first epoch
+    data.train.x[4, 3, 0] = (
+        np.inf
+    )  # a node's own reading: first seen in the second mini-batch of the first epoch
     model = Gcnn(sizes, ("identity", "identity"))
     theta = rng.normal(size=(6, model.num_parameters))
-    with pytest.raises(DivergenceError, match=r"epoch 1, mini-batch 1: node \d, layer 1 has parameters") as caught:
+    with pytest.raises(
+        DivergenceError, match=r"epoch 1, mini-batch 1: node \d, layer 1 has parameters"
+    ) as caught:
         trained(make_job(model, data), still(graph), data, theta, ranks)
     assert "\n" not in str(caught.value)
 
@@ -360,5 +374,15 @@ def test_a_topology_without_a_shift_is_refused_by_all_ranks(ranks: int) -> None:
     model = Gcnn((2, 1), ("tanh",))
     job = make_job(model, data, shift="normalized_laplacian")
     topology = still(Graph.from_edges(6, [[0, 1], [2, 3], [3, 5]]))
-    with pytest.raises(InputError, match="node 4 is isolated"):
-        trained(job, topology, data, np.zeros((6, model.num_parameters)), ranks)
+    host = Host(job, topology, data, np.zeros((6, model.num_parameters)), ranks)
+    raised = []
+
+    def work(team: Team) -> None:
+        try:
+            run_job(job, team, host) if team.rank == 0 else follow(team)
+        except InputError as problem:
+            raised.append((team.rank, str(problem)))
+
+    in_threads(ranks, work)
+    assert sorted(rank for rank, _ in raised) == list(range(ranks))
+    assert all("node 4 is isolated" in message for _, message in raised)

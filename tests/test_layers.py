@@ -180,10 +180,10 @@ MIXTURES = [
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("activations", MIXTURES, ids="-".join)
 def test_messages_compute_the_slope_of_the_loss(activations: tuple[str, ...], form: Any) -> None:
-    """The local gradient of node i, from messages over three ranks, is the slope of Σ_b Σ_j ℓ_j in θ^i (8c)."""
+    """The local gradient of node i, by messages over three ranks, is the slope of Σ_b Σ_j ℓ_j in θ^i (8c)."""
     rng = np.random.default_rng(len(activations))
     A = np.array([[0, 0.7, 0, 1.2], [0.4, 0, -0.9, 0], [0, 1.1, 0, 0.3], [0, 0, 0.8, 0]])  # 3 does not hear 0
-    graph, sizes = Graph.from_adjacency(A), (2, 3, 2, 1)[: len(activations)] + (2,)
+    graph, sizes = Graph.from_adjacency(A), (*(2, 3, 2, 1)[: len(activations)], 2)
     model = Gcnn(sizes, activations, form, 0.2)
     theta = rng.uniform(-1, 1, (4, model.num_parameters))
     x, y = rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3, 2))

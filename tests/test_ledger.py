@@ -1,6 +1,7 @@
 """What was counted on the wire against SPEC §5's formulas and the graphs that were up, to the byte."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ def experiment(
     topology: str, form: str, wave: int, slices: str = "idle", scheme: str = "piggyback_do"
 ) -> Experiment:
     content = {
-        "topology": {"kind": "erdos_renyi", "nodes": 10, "mean_degree": 2.0, "seed": 2} | TOPOLOGIES[topology],
+        "topology": {"kind": "erdos_renyi", "nodes": 10, "mean_degree": 2.0, "seed": 2}
+        | TOPOLOGIES[topology],
         "model": {"sizes": SIZES, "activation": "tanh", "shift": "laplacian", "form": form},
         "task": {"train_samples": N, "test_samples": TEST},
         "training": {"epochs": EPOCHS, "batch": BATCH, "wave": wave, "slices": slices, "scheme": scheme},
@@ -76,10 +78,12 @@ def with_slices(rounds: list[dict[str, int]], slices: str, travelling: int) -> l
     return rounds
 
 
-def expected(made: Experiment, form: str, wave: int, slices: str, scheme: str) -> dict[tuple[str, str], Counter[str]]:
-    """Counts by (phase, field) from formulas and graphs: the graph's directed edges, its nodes that have one."""
+def expected(
+    made: Experiment, form: str, wave: int, slices: str, scheme: str
+) -> dict[tuple[str, str], Counter[str]]:
+    """Counts by (phase, field) from formulas, the graphs' directed edges and their nodes that have one."""
     counts: dict[tuple[str, str], Counter[str]] = {}
-    p = sum(2 * a * b for a, b in zip(SIZES, SIZES[1:], strict=False))
+    p = sum(2 * a * b for a, b in pairwise(SIZES))
 
     def add(phase: str, t: int, rounds: list[dict[str, int]]) -> None:
         graph = made.topology.graph(t)
@@ -117,7 +121,11 @@ def measured(ledger: Ledger) -> dict[tuple[str, str], Counter[str]]:
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_measured_is_expected(topology: str, form: str, wave: int) -> None:
-    for slices, scheme, ranks in (("idle", "piggyback_do", 3), ("even", "piggyback_do", 1), ("idle", "inference", 2)):
+    for slices, scheme, ranks in (
+        ("idle", "piggyback_do", 3),
+        ("even", "piggyback_do", 1),
+        ("idle", "inference", 2),
+    ):
         made = experiment(topology, form, wave, slices, scheme)
         ledger = run(made, ranks).outcome.ledger
         assert measured(ledger) == expected(made, form, wave, slices, scheme)
@@ -143,7 +151,10 @@ def test_one_node_per_rank_sends_what_the_links_carry(topology: str, form: str) 
 
 
 def test_packing_saves_messages_but_no_logical_ones() -> None:
-    ledgers = [run(experiment("redrawn every mini-batch", "receiver", 2), ranks).outcome.ledger for ranks in (1, 2, 5, 10)]
+    ledgers = [
+        run(experiment("redrawn every mini-batch", "receiver", 2), ranks).outcome.ledger
+        for ranks in (1, 2, 5, 10)
+    ]
     assert all(measured(ledger) == measured(ledgers[0]) for ledger in ledgers)
     assert (ledgers[0].physical_messages, ledgers[0].physical_bytes) == (0, 0)
     messages = [ledger.physical_messages for ledger in ledgers]

@@ -35,6 +35,7 @@ PUBLISHED = {
     ),
     "ieee57": Published(57, 78, {"9": 6, "13": 6, "33": 1}, 4.95, 12, 0.122, 0.088223),
     "ieee118": Published(118, 179, {"49": 9, "10": 1, "117": 1, "100": 8}, 6.309, 14, 0.165, 0.027132),
+    "geant": Published(22, 36, {"de": 8, "uk": 6, "fr": 6, "ie": 1}),  # counts only; see the file
     "sioux_falls": Published(24, 38, {"10": 5, "1": 2, "2": 2, "7": 2, "13": 2, "8": 4, "16": 4, "20": 4}),
     "polska": Published(12, 18, {"Warsaw": 5, "Szczecin": 2, "Rzeszow": 2}, None, 4),
     "nobel_germany": Published(17, 26, {"Hannover": 6, "Frankfurt": 5, "Essen": 2}, 2.70, 6),

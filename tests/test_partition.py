@@ -40,7 +40,9 @@ def placed_graphs(draw: st.DrawFn) -> tuple[Graph, np.ndarray, int]:
 
 @fixed
 @given(placed_graphs())
-def test_every_row_arrives_where_a_neighbour_waits_and_nowhere_else(case: tuple[Graph, np.ndarray, int]) -> None:
+def test_every_row_arrives_where_a_neighbour_waits_and_nowhere_else(
+    case: tuple[Graph, np.ndarray, int],
+) -> None:
     graph, owner, ranks = case
     hoods = neighbourhoods(graph, owner, ranks)
     plans = [ExchangePlan.of(hood, rank) for rank, hood in enumerate(hoods)]

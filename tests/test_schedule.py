@@ -27,15 +27,15 @@ CASES = [
 ]
 
 
-def F(layer: int, wave: int, width: int) -> Field:
+def fwd(layer: int, wave: int, width: int) -> Field:
     return Field("features", width, layer, wave)
 
 
-def Bk(layer: int, wave: int, width: int) -> Field:
+def bwd(layer: int, wave: int, width: int) -> Field:
     return Field("backward", width, layer, wave)
 
 
-def S(start: int, width: int) -> Field:
+def part(start: int, width: int) -> Field:
     return Field("slice", width, start=start)
 
 
@@ -77,7 +77,7 @@ def test_table(depth: int, batch: int, wave: int, form: Any, slices: Any) -> Non
 
 @pytest.mark.parametrize(("depth", "batch", "wave", "form"), CASES)
 def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
-    """Round bL + l has X^l(b) and, while l ≤ L − 2 (sender form: L − 1), the term of layer L − l of wave b − 1."""
+    """Round bL + l has X^l(b) and, while l ≤ L − 2 (sender: L − 1), layer L − l's term of wave b − 1."""
     g = SIZES[: depth + 1]
     schedule = build("piggyback_do", sizes=g, batch=batch, wave=wave, form=form)
     waves, back = schedule.waves, depth - 1 if form == "receiver" else depth
@@ -87,15 +87,15 @@ def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
         tail = b >= len(waves)
         if tail:  # the backward terms of the last wave, whatever their number
             b, l = len(waves), r - len(waves) * depth  # noqa: E741
-        wanted = [] if tail else [F(l + 1, b, waves[b] * width(l + 1))]
+        wanted = [] if tail else [fwd(l + 1, b, waves[b] * width(l + 1))]
         if b >= 1 and l < back:
-            wanted.append(Bk(depth - l, b - 1, waves[b - 1] * width(depth - l)))
+            wanted.append(bwd(depth - l, b - 1, waves[b - 1] * width(depth - l)))
         assert round_.fields == tuple(wanted)
         assert round_.tail is tail
         assert round_.has_backward is (b >= 1 and l < back)
     inference = build("inference", sizes=g, batch=batch, wave=wave, form=form)
     assert [round_.fields for round_ in inference.rounds] == [
-        (F(layer, b, w * width(layer)),) for b, w in enumerate(waves) for layer in range(1, depth + 1)
+        (fwd(layer, b, w * width(layer)),) for b, w in enumerate(waves) for layer in range(1, depth + 1)
     ]
 
 
@@ -125,21 +125,21 @@ def test_slices_cover_what_travels_once(depth: int, batch: int, wave: int, form:
 
 
 def test_receiver_form_by_hand() -> None:
-    """L = 3, B = 5, w = 2: waves of 2, 2, 1 samples; slices of 10 numbers ride where no backward term does."""
+    """L = 3, B = 5, w = 2: waves of 2, 2, 1 samples; 10 numbers ride where no backward term does."""
     schedule = build("piggyback_do", sizes=(4, 3, 2, 1), batch=5, wave=2, travelling=10, slices="idle")
     assert schedule.waves == (2, 2, 1)
     assert [round_.fields for round_ in schedule.rounds] == [
-        (F(1, 0, 8), S(0, 2)),
-        (F(2, 0, 6), S(2, 2)),
-        (F(3, 0, 4), S(4, 2)),
-        (F(1, 1, 8), Bk(3, 0, 4)),
-        (F(2, 1, 6), Bk(2, 0, 6)),
-        (F(3, 1, 4), S(6, 2)),
-        (F(1, 2, 4), Bk(3, 1, 4)),
-        (F(2, 2, 3), Bk(2, 1, 6)),
-        (F(3, 2, 2), S(8, 2)),
-        (Bk(3, 2, 2),),
-        (Bk(2, 2, 3),),
+        (fwd(1, 0, 8), part(0, 2)),
+        (fwd(2, 0, 6), part(2, 2)),
+        (fwd(3, 0, 4), part(4, 2)),
+        (fwd(1, 1, 8), bwd(3, 0, 4)),
+        (fwd(2, 1, 6), bwd(2, 0, 6)),
+        (fwd(3, 1, 4), part(6, 2)),
+        (fwd(1, 2, 4), bwd(3, 1, 4)),
+        (fwd(2, 2, 3), bwd(2, 1, 6)),
+        (fwd(3, 2, 2), part(8, 2)),
+        (bwd(3, 2, 2),),
+        (bwd(2, 2, 3),),
     ]
     assert [round_.tail for round_ in schedule.rounds] == [False] * 9 + [True] * 2
     assert (schedule.numbers, schedule.peak_width) == (80, 12)
@@ -148,22 +148,20 @@ def test_receiver_form_by_hand() -> None:
 
 def test_sender_form_by_hand() -> None:
     """L = 2, B = 3, w = 1: a backward term rides in every round after the first wave."""
-    even = build(
-        "piggyback_do", sizes=(4, 3, 2), batch=3, wave=1, form="sender", travelling=4, slices="even"
-    )
+    even = build("piggyback_do", sizes=(4, 3, 2), batch=3, wave=1, form="sender", travelling=4, slices="even")
     assert [round_.fields for round_ in even.rounds] == [
-        (F(1, 0, 3),),
-        (F(2, 0, 2), S(0, 1)),
-        (F(1, 1, 3), Bk(2, 0, 2)),
-        (F(2, 1, 2), Bk(1, 0, 3), S(1, 1)),
-        (F(1, 2, 3), Bk(2, 1, 2)),
-        (F(2, 2, 2), Bk(1, 1, 3), S(2, 1)),
-        (Bk(2, 2, 2),),
-        (Bk(1, 2, 3), S(3, 1)),
+        (fwd(1, 0, 3),),
+        (fwd(2, 0, 2), part(0, 1)),
+        (fwd(1, 1, 3), bwd(2, 0, 2)),
+        (fwd(2, 1, 2), bwd(1, 0, 3), part(1, 1)),
+        (fwd(1, 2, 3), bwd(2, 1, 2)),
+        (fwd(2, 2, 2), bwd(1, 1, 3), part(2, 1)),
+        (bwd(2, 2, 2),),
+        (bwd(1, 2, 3), part(3, 1)),
     ]
     idle = build("piggyback_do", sizes=(4, 3, 2), batch=3, form="sender", travelling=4)
     assert [[f for f in round_.fields if f.kind == "slice"] for round_ in idle.rounds] == [
-        [S(0, 2)], [S(2, 2)], [], [], [], [], [], [],
+        [part(0, 2)], [part(2, 2)], [], [], [], [], [], [],
     ]  # fmt: skip
 
 
@@ -193,7 +191,7 @@ def plan(*rounds: tuple[Field, ...], travelling: int = 0, depth: int = 3) -> Sch
     return Schedule("piggyback_do", "receiver", sizes, 1, 1, travelling, tuple(map(Round, rounds)))
 
 
-F1, F2, F3, B3, B2 = F(1, 0, 1), F(2, 0, 1), F(3, 0, 1), Bk(3, 0, 1), Bk(2, 0, 1)
+F1, F2, F3, B3, B2 = fwd(1, 0, 1), fwd(2, 0, 1), fwd(3, 0, 1), bwd(3, 0, 1), bwd(2, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -206,14 +204,29 @@ F1, F2, F3, B3, B2 = F(1, 0, 1), F(2, 0, 1), F(3, 0, 1), Bk(3, 0, 1), Bk(2, 0, 1
         (plan((F1,), (F2,), (B3,), (F3,), (B2,)), "round 2 sends .*'backward', width=1, layer=3"),
         (plan((F1,), (F2,), (F3,), (B2,), (B3,)), "round 3 sends .*'backward', width=1, layer=2"),
         (plan((F1,), (F2,), (F3,), (B3, B2)), "round 3 sends .*'backward', width=1, layer=2"),
-        (plan((F1,), (F2,), (F3,), (Bk(3, 1, 1),)), "round 3 sends .*wave=1.* before .* 1\\) was delivered"),
-        (plan((F1,), (F(2, 1, 1),)), "round 1 sends .*layer=2, wave=1"),
-        (plan((F1, S(0, 2)), (F2, S(3, 1)), (F3,), (B3,), (B2,), travelling=4), "round 1 sends slice 3, expected 2"),
-        (plan((F1, S(0, 2)), (F2, S(1, 3)), (F3,), (B3,), (B2,), travelling=4), "round 1 sends slice 1, expected 2"),
-        (plan((F1, S(0, 2)), (F2, S(0, 2)), (F3,), (B3,), (B2,), travelling=4), "round 1 sends slice 0, expected 2"),
-        (plan((F1, S(1, 3)), (F2,), (F3,), (B3,), (B2,), travelling=4), "round 0 sends slice 1, expected 0"),
-        (plan((F1, S(0, 2)), (F2, S(2, 1)), (F3,), (B3,), (B2,), travelling=4), "slices carry 3 of 4 numbers"),
-        (plan((F1, S(0, 5)), (F2,), (F3,), (B3,), (B2,), travelling=4), "slices carry 5 of 4 numbers"),
+        (plan((F1,), (F2,), (F3,), (bwd(3, 1, 1),)), "round 3 sends .*wave=1.* before .* 1\\) was delivered"),
+        (plan((F1,), (fwd(2, 1, 1),)), "round 1 sends .*layer=2, wave=1"),
+        (
+            plan((F1, part(0, 2)), (F2, part(3, 1)), (F3,), (B3,), (B2,), travelling=4),
+            "round 1 sends slice 3, expected 2",
+        ),
+        (
+            plan((F1, part(0, 2)), (F2, part(1, 3)), (F3,), (B3,), (B2,), travelling=4),
+            "round 1 sends slice 1, expected 2",
+        ),
+        (
+            plan((F1, part(0, 2)), (F2, part(0, 2)), (F3,), (B3,), (B2,), travelling=4),
+            "round 1 sends slice 0, expected 2",
+        ),
+        (
+            plan((F1, part(1, 3)), (F2,), (F3,), (B3,), (B2,), travelling=4),
+            "round 0 sends slice 1, expected 0",
+        ),
+        (
+            plan((F1, part(0, 2)), (F2, part(2, 1)), (F3,), (B3,), (B2,), travelling=4),
+            "slices carry 3 of 4 numbers",
+        ),
+        (plan((F1, part(0, 5)), (F2,), (F3,), (B3,), (B2,), travelling=4), "slices carry 5 of 4 numbers"),
         (plan((F1,), (F2,), (F3,), (B3,), (B2,), travelling=1), "slices carry 0 of 1 numbers"),
     ],
 )
@@ -224,7 +237,7 @@ def test_a_bad_schedule_is_refused(schedule: Schedule, message: str) -> None:
 
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 def test_no_round_of_a_good_schedule_can_be_taken_away(form: Any) -> None:
-    """Whatever is left out, something later (or the travelling numbers) misses it, except the very last terms."""
+    """Whatever is left out, something later, or a travelling number, is missing, up to the last term."""
     good = build("piggyback_do", sizes=(4, 3, 2, 1), batch=3, form=form, travelling=83, slices="even")
     for r in range(len(good.rounds) - 1):
         with pytest.raises(InputError):

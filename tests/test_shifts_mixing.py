@@ -16,7 +16,7 @@ fixed = settings(derandomize=True, deadline=None, max_examples=60)
 
 
 def connected(nodes: int, rng: np.random.Generator) -> np.ndarray:
-    """Positive directed weights, some links in one direction only, on a ring (so that every node hears somebody)."""
+    """Positive directed weights, some links one-way, on a ring: every node hears somebody."""
     A = np.where(rng.random((nodes, nodes)) < 0.3, rng.uniform(0.1, 2.0, (nodes, nodes)), 0.0)
     ring = np.arange(nodes)
     A[ring, ring - 1] = rng.uniform(0.1, 2.0, nodes)
@@ -64,7 +64,9 @@ def test_rows_are_the_oracles_and_the_adjoint_is_the_transpose(kind: str, seed: 
     np.testing.assert_allclose(S, wanted, rtol=1e-14, atol=1e-15)
     np.testing.assert_array_equal(St, S.T)  # to the bit: one plan, mirrored
     u, v = rng.normal(size=(2, 8))
-    assert abs(np.dot(S @ u, v) - np.dot(u, St @ v)) <= 1e-14 * np.linalg.norm(S) * np.linalg.norm(u) * np.linalg.norm(v)
+    assert abs(np.dot(S @ u, v) - np.dot(u, St @ v)) <= 1e-14 * np.linalg.norm(S) * np.linalg.norm(
+        u
+    ) * np.linalg.norm(v)
 
 
 def test_path_by_hand() -> None:
@@ -147,7 +149,9 @@ def test_mixing_rows(seed: int, nodes: int, density: float, ranks: int) -> None:
     graph = Graph.from_adjacency(A)
     for mixing, kind, beta in ((Metropolis(), "metropolis", 0.0), (Laplacian(0.07), "laplacian", 0.07)):
         W = mixing_matrix(graph, mixing, min(ranks, nodes))
-        np.testing.assert_allclose(W, reference.mixing_matrix(A, kind, beta).toarray(), rtol=1e-14, atol=1e-15)
+        np.testing.assert_allclose(
+            W, reference.mixing_matrix(A, kind, beta).toarray(), rtol=1e-14, atol=1e-15
+        )
         np.testing.assert_array_equal(W, W.T)
         np.testing.assert_allclose(W.sum(axis=0), 1.0, rtol=1e-14)
         np.testing.assert_allclose(W.sum(axis=1), 1.0, rtol=1e-14)

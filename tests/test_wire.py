@@ -147,8 +147,8 @@ def recorded(content: dict[str, Any], ranks: int) -> tuple[list[Any], list[Graph
 def test_only_neighbours_rows_travel_and_only_to_their_hosts(network: str, form: str) -> None:
     """In a run with one node per rank every message is one node's row to one neighbour of the moment.
 
-    In a packed run, each is made of exactly these rows (the same bits, by ascending number) of the nodes with a
-    neighbour on the peer.
+    In a packed run, each is made of exactly these rows (the same bits, by ascending number) of the nodes
+    with a neighbour on the peer.
     """
     content = settings(NETWORKS[network], form)
     logs, graphs, widths = recorded(content, 9)
@@ -171,7 +171,9 @@ def test_only_neighbours_rows_travel_and_only_to_their_hosts(network: str, form:
         for number, graph in enumerate(graphs):
             for rank, log in enumerate(logs):
                 nodes = {
-                    peer: [i for i in np.flatnonzero(owner == rank) if (owner[graph.neighbours(i)] == peer).any()]
+                    peer: [
+                        i for i in np.flatnonzero(owner == rank) if (owner[graph.neighbours(i)] == peer).any()
+                    ]
                     for peer in range(ranks)
                     if peer != rank
                 }
@@ -192,7 +194,9 @@ def test_mismatched_sizes_are_an_error() -> None:
         team.transport.post([(peer, np.zeros(3 + team.rank))], [(peer, np.zeros(3))])
         team.transport.complete()
 
-    with pytest.raises(RuntimeError, match=r"rank 0 expected 3 numbers of round 0 from rank 1, received 4 of round 0"):
+    with pytest.raises(
+        RuntimeError, match=r"rank 0 expected 3 numbers of round 0 from rank 1, received 4 of round 0"
+    ):
         in_threads(2, work)
 
 
@@ -255,7 +259,9 @@ def test_the_control_plane() -> None:
         heard.append(team.deal(lambda: [10, 11, 12]))
         return team.control.gather(heard)
 
-    assert in_threads(3, work) == [["all", letter, "made on rank 0", 10 + k] for k, letter in enumerate("abc")]
+    assert in_threads(3, work) == [
+        ["all", letter, "made on rank 0", 10 + k] for k, letter in enumerate("abc")
+    ]
     assert in_threads(1, lambda team: team.control.gather(team.share(lambda: 1))) == [1]
 
 

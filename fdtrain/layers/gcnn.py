@@ -10,7 +10,7 @@ for every wave,
     backward → backward_message → (sum, weights S_ji) → absorb,      layer L … 1
 
 and, once per mini-batch, ``gradient``. What the backward pass needs is kept in a :class:`Cache` (the paper's
-"information reuse"); its arrays are made once and live as long as the engine.
+"information reuse"), whose arrays are made once and live as long as the engine.
 """
 
 from __future__ import annotations
@@ -31,19 +31,28 @@ Array = NDArray[np.float64]
 
 
 class Cache:
-    """What one layer keeps of one wave: views into arrays that hold all waves of a mini-batch.
+    """What one layer keeps of its waves of w samples; :meth:`at` points it at one of them.
 
     ``left [n, w, k_in]`` and ``right [n, w, k_out]`` are what the gradient is the product of: x (and a) on the left,
     q (and c) on the right. ``y [n, w, g_out]`` is the layer's output, which is the next layer's x.
+
+    There is one cache for all waves, and not one for each, since a rank of a large pure run goes through its memory
+    between two context switches: what it touches is not in the processor's cache, and has to be little.
     """
 
-    __slots__ = ("h", "left", "outgoing", "right", "y", "z")
+    __slots__ = ("_left", "_right", "_y", "h", "left", "outgoing", "right", "y", "z")
 
     def __init__(self, left: Array, right: Array, y: Array, h: Array, z: Array, outgoing: Array) -> None:
-        self.left, self.right, self.y = left, right, y
+        self._left, self._right, self._y = left, right, y  # [B', n, w, ·]
+        self.left, self.right, self.y = left[0], right[0], y[0]
         self.h = h  # [n, w, g_out] scratch, contiguous
         self.z = z  # scratch of the backward pass, shaped by the layer's form
         self.outgoing = outgoing  # scratch of the forward message, contiguous
+
+    def at(self, wave: int) -> Cache:
+        """The cache of this wave."""
+        self.left, self.right, self.y = self._left[wave], self._right[wave], self._y[wave]
+        return self
 
 
 class Layer(Protocol):
@@ -275,22 +284,21 @@ class Gcnn:
 
 
 class LayerCaches:
-    """The caches of one layer for a mini-batch of the given waves: arrays [B', n, w, ·] and a :class:`Cache` each.
+    """The arrays of one layer for a mini-batch of the given waves, [B', n, w, ·].
 
     `y` [B', n, w, g_out] is where the layer's output goes: the ``x`` of the layer above.
     """
 
     def __init__(self, layer: Layer, n: int, waves: Sequence[int], y: Array) -> None:
-        self.layer, self.batch = layer, sum(waves)
+        self.layer, self.batch, self._n, self._y = layer, sum(waves), n, y
         self.left = np.zeros((len(waves), n, waves[0], layer.left_width))
         self.right = np.zeros((len(waves), n, waves[0], layer.right_width))
-        scratch = {
-            w: [np.zeros((n, w, k)) for k in (layer.g_out, layer.adjoint_width, layer.message_width)]
-            for w in set(waves)
-        }
-        self.waves = [
-            Cache(self.left[b, :, :w], self.right[b, :, :w], y[b, :, :w], *scratch[w]) for b, w in enumerate(waves)
-        ]
+
+    def cache(self, w: int) -> Cache:
+        """The cache of the waves of w samples."""
+        layer = self.layer
+        scratch = [np.zeros((self._n, w, k)) for k in (layer.g_out, layer.adjoint_width, layer.message_width)]
+        return Cache(self.left[:, :, :w], self.right[:, :, :w], self._y[:, :, :w], *scratch)
 
     @property
     def x(self) -> Array:

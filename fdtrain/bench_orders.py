@@ -1,0 +1,67 @@
+"""What the ranks do in a benchmark. Light: every rank imports it; :mod:`fdtrain.bench` is rank 0's part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+from fdtrain.engine import Engine
+from fdtrain.job import Job
+from fdtrain.team import Team
+from fdtrain.training import Service
+
+
+class Timing(NamedTuple):
+    """Seconds of one mini-batch, of the bare exchange of the same buffers, and of a yardstick epoch."""
+
+    minibatch: float
+    exchange: float
+    yardstick: float
+
+
+def measure(
+    job: Job, repeats: int, team: Team, service: Service | None = None, yardstick: Callable[[], float] | None = None
+) -> list[Timing]:
+    """An order: time the first mini-batch of `job`, its rounds without arithmetic, and the yardstick, in turn.
+
+    The bare exchange sends the same buffers to the same peers over the same transport, round by round. Rank 0's times
+    count, from one common start to the next; the yardstick runs on rank 0 while the others wait.
+    """
+    serve = cast(Service, service)
+    engine = _engine(job, team, service)
+    rows, _ = team.deal(lambda: serve.dataset())
+    batch = min(job.batch, job.train_samples)
+    schedule = job.schedule(batch)
+    x, y = rows.x[:, :batch], rows.y[:, :batch]
+    layouts = engine.layouts(schedule)
+    timings = []
+    for _ in range(repeats + 1):
+        start = _together(team)
+        engine.minibatch(schedule, x, y)
+        middle = _together(team)
+        for layout in layouts:
+            layout.exchange(team.transport)
+        stop = _together(team)
+        timings.append(Timing(middle - start, stop - middle, yardstick() if yardstick else 0.0))
+    return timings[1:]
+
+
+def start(job: Job, team: Team, service: Service | None = None) -> None:
+    """An order: everything up to the end of the first round of messages."""
+    _engine(job, team, service)
+    _together(team)
+
+
+def _engine(job: Job, team: Team, service: Service | None) -> Engine:
+    serve = cast(Service, service)
+    _, theta = team.deal(lambda: serve.parameters())
+    engine = Engine(job.model, job.shift, job.loss, job.optimizer, team.transport, theta)
+    engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
+    return engine
+
+
+def _together(team: Team) -> float:
+    team.control.gather(None)
+    team.control.bcast(None)
+    return time.perf_counter()
