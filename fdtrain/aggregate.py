@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +21,8 @@ Array = NDArray[np.float64]
 class NeighbourSum:
     """out_i = w_ii row_i + Σ_j w_ij row_j, added one after another in ascending order of the global node number.
 
-    The order does not depend on where a node lives, so the bits of the sum do not either. Ranks with several nodes
-    use SciPy's sparse product, which adds in exactly this order; a rank with a single node does the same in NumPy,
-    so that the ranks of a pure run need not import SciPy (0.15 s each).
+    The order does not depend on where a node lives, so the bits of the sum do not either: it is SciPy's product of a
+    sparse matrix and a dense one, which adds a row's terms as they are stored.
     """
 
     def __init__(self, plan: ExchangePlan, ids: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
@@ -28,20 +32,58 @@ class NeighbourSum:
         self._order = np.lexsort((np.concatenate([indices, ids]), np.concatenate([plan.own, np.arange(n)])))
         self._columns = columns[self._order]
         self._indptr = plan.indptr + np.arange(n + 1)  # every row gained its own node
-        self._shape = (n, plan.seen)
+        self._seen = plan.seen
 
-    def weigh(self, edges: Array, diagonal: Array) -> Callable[[Array], Array]:
-        """The sum with the weights w_ij of the plan's `edges` [m] and w_ii [n]: rows [seen, k] → sums [n, k]."""
+    def weigh(self, edges: Array, diagonal: Array) -> WeightedSum:
+        """The sum with the weights w_ij of the plan's `edges` [m] and w_ii [n]."""
         weights = np.concatenate([edges, diagonal])[self._order]
-        if self._shape[0] == 1:
-            return partial(_one_node, self._columns, weights[:, None])
-        from scipy.sparse import csr_array
-
-        return csr_array((weights, self._columns, self._indptr), shape=self._shape).__matmul__
+        return WeightedSum(self._indptr, self._columns, weights, self._seen)
 
 
-def _one_node(columns: NDArray[np.int64], weights: Array, rows: Array) -> Array:
-    terms = rows.take(columns, 0)
-    np.multiply(terms, weights, terms)
-    np.add.accumulate(terms, 0, None, terms)  # reduce would sum in pairs
-    return terms[-1:] + 0.0  # SciPy starts from +0, so a sum of −0 is +0
+class WeightedSum:
+    """A :class:`NeighbourSum` with its weights; :meth:`into` binds it to the arrays that it works on."""
+
+    def __init__(self, indptr: NDArray[np.int64], columns: NDArray[np.int64], weights: Array, seen: int) -> None:
+        self._csr = indptr, columns, weights
+        self._shape = len(indptr) - 1, seen
+
+    def into(self, rows: Array, out: Array) -> Callable[[], None]:
+        """An action that adds the sums of `rows` [seen, k] to `out` [n, k]; both must be contiguous.
+
+        Raises:
+            ValueError: an array of another shape, or not contiguous.
+        """
+        n, seen = self._shape
+        k = rows.shape[1]
+        if rows.shape != (seen, k) or out.shape != (n, k) or not (rows.flags.c_contiguous and out.flags.c_contiguous):
+            raise ValueError(f"sums from {rows.shape} to {out.shape}: need contiguous [{seen}, k] and [{n}, k]")
+        return partial(_csr_matvecs, n, seen, k, *self._csr, rows.reshape(-1), out.reshape(-1))
+
+    def __call__(self, rows: Array) -> Array:
+        """The sums of `rows` [seen, k]: [n, k]."""
+        out = np.zeros((self._shape[0], rows.shape[1]))
+        self.into(np.ascontiguousarray(rows), out)()
+        return out
+
+    def same_as(self, other: WeightedSum) -> bool:
+        """Whether the weights are equal."""
+        return np.array_equal(self._csr[2], other._csr[2])
+
+
+def _load_sparsetools() -> Any:
+    """SciPy's compiled sparse kernels alone: to import ``scipy.sparse`` takes 0.15 s, a hundred times in a pure run."""
+    name = "scipy.sparse._sparsetools"
+    scipy = find_spec("scipy")
+    if name not in sys.modules and scipy is not None and scipy.submodule_search_locations:
+        folder = Path(scipy.submodule_search_locations[0]) / "sparse"
+        spec = PathFinder.find_spec(name, [str(folder)])
+        if spec is not None and spec.loader is not None:
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    from scipy.sparse import _sparsetools
+
+    return _sparsetools
+
+
+_csr_matvecs = _load_sparsetools().csr_matvecs

@@ -1,4 +1,9 @@
-"""A schedule made executable: the arrays that it works on, and its rounds as lists of actions."""
+"""A schedule made executable: the arrays that it works on, and its rounds as lists of actions.
+
+A rank of a large pure run goes through its memory between two context switches, and finds none of it in the
+processor's cache. So what a round touches has to be little: waves share two sets of arrays (with piggybacking two of
+them are under way at a time), and rounds of the same kind share their actions.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +13,34 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.layers.gcnn import Cache, Gcnn, LayerCaches, by_node, by_wave
+from fdtrain.aggregate import WeightedSum
+from fdtrain.layers.gcnn import Cache, Gcnn, Layer, Tape, by_node, by_wave
 from fdtrain.losses import Loss
-from fdtrain.schedule import Field, Schedule
+from fdtrain.schedule import Field, Round, Schedule
 from fdtrain.transport.base import Transport
 from fdtrain.wire import Layout, Payload, Wire
 
 Array = NDArray[np.float64]
 Action = Callable[[int], None]
-Sum = Callable[[Array], Array]  # rows [seen, k] → [n, k]
 
 
 class Sums(NamedTuple):
     """The neighbours' sums of one topology."""
 
-    shift: Sum  # weights S_ij
-    adjoint: Sum  # weights S_ji
-    mixing: Sum  # weights W_ij
+    shift: WeightedSum  # weights S_ij
+    adjoint: WeightedSum  # weights S_ji
+    mixing: WeightedSum  # weights W_ij
 
 
 class Program(NamedTuple):
-    """What rounds with the same kinds of fields do: fill the rows, exchange them, use them.
+    """What rounds with the same kinds of fields do: fill the rows, exchange them, sum them up, use the sums.
 
     An action is called with its field's argument: the wave, or a slice's first number.
     """
 
     produce: tuple[Action, ...]
     layout: Layout
+    sums: tuple[tuple[Array, Callable[[], None]], ...]  # where a sum goes, and what adds it there
     consume: tuple[Action, ...]
 
 
@@ -52,20 +58,24 @@ class Pass:
         self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
         self.steps: list[Step] = []
         waves = schedule.waves
+        self.input = np.zeros((len(waves), n, waves[0], model.sizes[0]))  # x^0
         self.output = np.zeros((len(waves), n, waves[0], model.sizes[-1]))  # ŷ
         self.label = np.zeros_like(self.output)
         self._z = np.zeros((n, waves[0], model.sizes[-1]))
-        self.layers: list[LayerCaches] = []
-        self._caches: dict[tuple[int, int], Cache] = {}  # by layer and wave size
-        y = self.output
-        for layer in reversed(model.layers):
-            self.layers.insert(0, LayerCaches(layer, n, waves, y))
-            y = self.layers[0].x
+        self.tapes = [Tape(layer, n, waves) for layer in model.layers]
+        self._taped_at_once = len(waves) <= 2  # then the caches are the tape
+        self._caches: dict[tuple[int, int], list[Cache]] = {}  # by parity of the wave and its samples, one a layer
         self._backward = {field.layer for r in schedule.rounds for field in r.fields if field.kind == "backward"}
 
     def load(self, x: Array, y: Array) -> None:
-        """Take the samples x [n, B, g_0] with labels y [n, B, g_L]."""
-        by_wave(x, self.layers[0].x)
+        """Take the samples x [n, B, g_0] with labels y [n, B, g_L].
+
+        Raises:
+            ValueError: arrays of another shape.
+        """
+        if x.shape[:2] != (self.n, self.schedule.batch) or y.shape[:2] != x.shape[:2]:
+            raise ValueError(f"samples {x.shape}, {y.shape}: need {self.n} nodes and {self.schedule.batch} samples")
+        by_wave(x, self.input)
         by_wave(y, self.label)
 
     def per_node_loss(self) -> Array:
@@ -75,8 +85,8 @@ class Pass:
 
     def gradient(self, out: Sequence[Array]) -> None:
         """The local gradient, summed over the samples, into one array per layer."""
-        for caches, part in zip(self.layers, out, strict=True):
-            caches.gradient(part)
+        for tape, part in zip(self.tapes, out, strict=True):
+            tape.gradient(part)
 
     def bind(self, wire: Wire, sums: Sums, theta: Sequence[Array], incoming: Array) -> None:
         """Compile the rounds.
@@ -87,79 +97,112 @@ class Pass:
             theta: the parameters as each layer wants them; read anew in every mini-batch.
             incoming: [seen, travelling] where slices are collected; the first n rows are the ones that travel.
         """
-        programs: dict[tuple[tuple[str, int, int], ...], Program] = {}
+        programs: dict[tuple[tuple[str, int, int, int], ...], Program] = {}
         self.steps = []
         for round_ in self.schedule.rounds:
-            key = tuple((field.kind, field.layer, field.width) for field in round_.fields)
+            key = tuple((field.kind, field.layer, field.wave % 2, field.width) for field in round_.fields)
             if key not in programs:
-                payload = Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields))
-                layout = wire.layout(payload)
-                actions = [
-                    self._slice(field, rows, incoming)
-                    if field.kind == "slice"
-                    else self._features(field, rows, sums.shift, theta)
-                    if field.kind == "features"
-                    else self._adjoint(field, rows, sums.adjoint, theta)
-                    for field, rows in zip(round_.fields, layout.fields, strict=True)
-                ]
-                programs[key] = Program(tuple(a for a, _ in actions), layout, tuple(a for _, a in actions))
+                programs[key] = self._compile(round_, wire, sums, theta, incoming)
             arguments = tuple(field.start if field.kind == "slice" else field.wave for field in round_.fields)
             self.steps.append(Step(programs[key], arguments))
 
     def run(self, transport: Transport) -> None:
         """Go through the rounds."""
-        for (produce, layout, consume), arguments in self.steps:
+        for (produce, layout, sums, consume), arguments in self.steps:
             for action, argument in zip(produce, arguments, strict=True):
                 action(argument)
             layout.exchange(transport)
+            for total, add in sums:
+                total.fill(0.0)
+                add()
             for action, argument in zip(consume, arguments, strict=True):
                 action(argument)
 
-    def _features(self, field: Field, rows: Array, shift: Sum, theta: Sequence[Array]) -> tuple[Action, Action]:
-        layer, parameters = self.layers[field.layer - 1].layer, theta[field.layer - 1]
-        w = field.width // layer.message_width
-        cache = self._cache(field.layer, w)
-        own = rows[: self.n].reshape(self.n, w, layer.message_width, copy=False)
-        loss, send = self.loss, field.layer in self._backward
-        labels, z = self.label[:, :, :w], self._z[:, :w]
+    def _compile(self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array], incoming: Array) -> Program:
+        layout = wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
+        kinds = {field.kind for field in round_.fields}
+        forward, backward = (np.zeros((self.n, layout.rows.shape[1])) for _ in range(2))
+        adding = []
+        if "features" in kinds:
+            adding.append((forward, sums.shift.into(layout.rows, forward)))
+        if "features" in kinds and sums.adjoint.same_as(sums.shift):
+            backward = forward
+        elif "backward" in kinds:
+            adding.append((backward, sums.adjoint.into(layout.rows, backward)))
+        actions = []
+        columns = zip(round_.fields, layout.fields, layout.split(forward), layout.split(backward), strict=True)
+        for field, rows, forward_total, backward_total in columns:
+            if field.kind == "slice":
+                actions.append(self._slice(field, rows, incoming))
+            elif field.kind == "features":
+                actions.append(self._features(field, rows, forward_total, theta))
+            else:
+                actions.append(self._adjoint(field, rows, backward_total, theta))
+        return Program(tuple(a for a, _ in actions), layout, tuple(adding), tuple(a for _, a in actions))
+
+    def _features(self, field: Field, rows: Array, total: Array, theta: Sequence[Array]) -> tuple[Action, Action]:
+        layer, cache, parameters = self._layer(field, field.layer, theta)
+        own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
+        inputs, outputs, labels = self.input[:, :, :w], self.output[:, :, :w], self.label[:, :, :w]
+        left = None if self._taped_at_once else self.tapes[field.layer - 1].left[:, :, :w]
+        loss, z, backward = self.loss, self._z[:, :w], self._backward_pass(field, field.layer, theta)
 
         def produce(wave: int) -> None:
-            layer.forward_message(parameters, cache.at(wave), own)
+            layer.forward_message(parameters, cache, own)
+
+        def produce_first(wave: int) -> None:
+            cache.x[...] = inputs[wave]
+            layer.forward_message(parameters, cache, own)
 
         def consume(wave: int) -> None:
-            layer.forward(parameters, cache.at(wave), shift(rows).reshape(own.shape))
+            layer.forward(parameters, cache, received)
+            if left is not None:
+                left[wave] = cache.left
 
         def consume_last(wave: int) -> None:
-            layer.forward(parameters, cache.at(wave), shift(rows).reshape(own.shape))
+            consume(wave)
+            outputs[wave] = cache.y
+
+        def turn_back(wave: int) -> None:
+            consume_last(wave)
             loss.gradient(cache.y, labels[wave], z)
-            layer.backward(parameters, cache, z, send=send)
+            backward(wave, z)
 
-        turns_back = self.schedule.trains and field.layer == len(self.layers)
-        return produce, consume_last if turns_back else consume
+        last = turn_back if self.schedule.trains else consume_last
+        at_the_top = field.layer == len(self.tapes)
+        return produce_first if field.layer == 1 else produce, last if at_the_top else consume
 
-    def _adjoint(self, field: Field, rows: Array, adjoint: Sum, theta: Sequence[Array]) -> tuple[Action, Action]:
-        layer, parameters = self.layers[field.layer - 1].layer, theta[field.layer - 1]
-        w = field.width // layer.message_width
-        cache = self._cache(field.layer, w)
-        own = rows[: self.n].reshape(self.n, w, layer.message_width, copy=False)
+    def _adjoint(self, field: Field, rows: Array, total: Array, theta: Sequence[Array]) -> tuple[Action, Action]:
+        layer, cache, parameters = self._layer(field, field.layer, theta)
+        own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
+        onward = field.layer > 1
+        right = self.tapes[field.layer - 1].right[:, :, :w] if layer.keeps_adjoint and not self._taped_at_once else None
+        below = self._backward_pass(field, field.layer - 1, theta) if onward else None
 
         def produce(wave: int) -> None:
-            layer.backward_message(cache.at(wave), own)
-
-        def consume_first(wave: int) -> None:
-            layer.absorb(parameters, cache.at(wave), adjoint(rows).reshape(own.shape), onward=False)
-
-        if field.layer == 1:
-            return produce, consume_first
-        below, below_parameters = self.layers[field.layer - 2].layer, theta[field.layer - 2]
-        below_cache = self._cache(field.layer - 1, w)
-        send = field.layer - 1 in self._backward
+            layer.backward_message(cache, own)
 
         def consume(wave: int) -> None:
-            z = layer.absorb(parameters, cache.at(wave), adjoint(rows).reshape(own.shape), onward=True)
-            below.backward(below_parameters, below_cache.at(wave), z, send=send)
+            z = layer.absorb(parameters, cache, received, onward=onward)
+            if right is not None:
+                right[wave] = cache.right
+            if below is not None:
+                below(wave, z)
 
         return produce, consume
+
+    def _backward_pass(self, field: Field, number: int, theta: Sequence[Array]) -> Callable[[int, Array], None]:
+        """What layer `number` does with z, for the waves of `field`'s kind."""
+        layer, cache, parameters = self._layer(field, number, theta)
+        send, w = number in self._backward, cache.x.shape[1]
+        right = None if layer.keeps_adjoint or self._taped_at_once else self.tapes[number - 1].right[:, :, :w]
+
+        def backward(wave: int, z: Array) -> None:
+            layer.backward(parameters, cache, z, send=send)
+            if right is not None:
+                right[wave] = cache.right
+
+        return backward
 
     def _slice(self, field: Field, rows: Array, incoming: Array) -> tuple[Action, Action]:
         n, width = self.n, field.width
@@ -174,7 +217,24 @@ class Pass:
 
         return produce, consume
 
-    def _cache(self, layer: int, w: int) -> Cache:
-        if (layer, w) not in self._caches:
-            self._caches[layer, w] = self.layers[layer - 1].cache(w)
-        return self._caches[layer, w]
+    def _layer(self, field: Field, number: int, theta: Sequence[Array]) -> tuple[Layer, Cache, Array]:
+        """Layer `number`, its cache for the waves of `field`'s kind, and its parameters."""
+        w, parity = self.schedule.waves[field.wave], field.wave % 2
+        if (parity, w) not in self._caches:
+            self._caches[parity, w] = self._make_caches(parity, w)
+        return self.tapes[number - 1].layer, self._caches[parity, w][number - 1], theta[number - 1]
+
+    def _make_caches(self, parity: int, w: int) -> list[Cache]:
+        caches: list[Cache] = []
+        for tape in reversed(self.tapes):
+            if self._taped_at_once:
+                left, right = tape.left[parity, :, :w], tape.right[parity, :, :w]
+            else:
+                left, right = (np.zeros((self.n, w, part.shape[-1])) for part in (tape.left, tape.right))
+            y = caches[0].x if caches else np.zeros((self.n, w, self.output.shape[-1]))
+            caches.insert(0, Cache(tape.layer, left, right, y))
+        return caches
+
+    def _messages(self, rows: Array, layer: Layer) -> Array:
+        """The own nodes' part of a field's `rows`, [n, w, message_width]."""
+        return rows[: self.n].reshape(self.n, -1, layer.message_width, copy=False)

@@ -28,16 +28,17 @@ class Payload(NamedTuple):
 class Layout:
     """How the fields of a round lie in the rows, and the buffers that carry them.
 
-    ``fields[k]`` is field k of every seen node, [seen, width_k]; the first n rows are the rank's own.
+    ``rows`` [seen, width] are the messages of every seen node, the rank's own n first; ``fields[k]`` [seen, width_k]
+    are the columns of field k.
     """
 
     def __init__(self, plan: ExchangePlan, payload: Payload, store: Array) -> None:
         self.payload = payload
         self.exchanges = 0  # how often this layout went over the wire
-        stops = list(accumulate(width for _, width in payload.fields))
-        rows = store[: plan.seen * stops[-1]].reshape(plan.seen, stops[-1])
-        self.fields = [rows[:, a:b] for a, b in pairwise([0, *stops])]
-        self._own = rows[: plan.nodes]
+        width = sum(width for _, width in payload.fields)
+        self.rows = store[: plan.seen * width].reshape(plan.seen, width)
+        self.fields = self.split(self.rows)
+        self._own = self.rows[: plan.nodes]
         self._packed: list[tuple[NDArray[np.int64], Array]] = []
         buffers: dict[bytes, Array] = {}
         self.sends: list[Message] = []
@@ -46,10 +47,15 @@ class Layout:
             if key not in buffers and len(peer.rows) == plan.nodes:
                 buffers[key] = self._own
             elif key not in buffers:
-                buffers[key] = np.empty((len(peer.rows), stops[-1]))
+                buffers[key] = np.empty((len(peer.rows), width))
                 self._packed.append((peer.rows, buffers[key]))
             self.sends.append((peer.rank, buffers[key]))
-        self.receives: list[Message] = [(peer.rank, rows[peer.ghosts]) for peer in plan.peers]
+        self.receives: list[Message] = [(peer.rank, self.rows[peer.ghosts]) for peer in plan.peers]
+
+    def split(self, rows: Array) -> list[Array]:
+        """The columns of each field in `rows` [any, width]."""
+        stops = accumulate(width for _, width in self.payload.fields)
+        return [rows[:, a:b] for a, b in pairwise([0, *stops])]
 
     def exchange(self, transport: Transport) -> None:
         """Send the own rows to every peer that waits for them, and receive the ghosts'."""

@@ -12,10 +12,10 @@ Array = NDArray[np.float64]
 
 
 class Activation(Protocol):
-    """A pointwise function that is applied in place."""
+    """A pointwise function."""
 
-    def apply(self, h: Array) -> None:
-        """h ← σ(h). `h` is contiguous: NumPy's exp and tanh may round otherwise on strided arrays."""
+    def apply(self, h: Array, out: Array) -> None:
+        """out ← σ(h), overwriting h. `h` is contiguous: NumPy's exp and tanh may round otherwise on strided arrays."""
 
     def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
         """out ← z ⊙ σ'(h), from y = σ(h); q of SPEC §2. `out` may not share memory with `y` or `z`."""
@@ -25,11 +25,11 @@ class Activation(Protocol):
 class Sigmoid:
     """σ(h) = 1/(1 + e^−h)."""
 
-    def apply(self, h: Array) -> None:
+    def apply(self, h: Array, out: Array) -> None:
         np.negative(h, h)
         np.exp(h, h)  # overflows to inf for h < −709, and 1/(1 + inf) = 0 is right
         np.add(h, 1.0, h)
-        np.reciprocal(h, h)
+        np.reciprocal(h, out)
 
     def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
         np.subtract(1.0, y, out)
@@ -41,8 +41,9 @@ class Sigmoid:
 class Tanh:
     """σ(h) = tanh h."""
 
-    def apply(self, h: Array) -> None:
+    def apply(self, h: Array, out: Array) -> None:
         np.tanh(h, h)
+        np.copyto(out, h)
 
     def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
         np.multiply(y, y, out)
@@ -56,8 +57,9 @@ class LeakyRelu:
 
     negative_slope: float
 
-    def apply(self, h: Array) -> None:
+    def apply(self, h: Array, out: Array) -> None:
         np.multiply(h, self.negative_slope, out=h, where=h <= 0)
+        np.copyto(out, h)
 
     def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
         np.multiply(z, self.negative_slope, out)
@@ -68,8 +70,8 @@ class LeakyRelu:
 class Identity:
     """σ(h) = h."""
 
-    def apply(self, h: Array) -> None:
-        pass
+    def apply(self, h: Array, out: Array) -> None:
+        np.copyto(out, h)
 
     def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
         np.copyto(out, z)

@@ -10,7 +10,7 @@ for every wave,
     backward → backward_message → (sum, weights S_ji) → absorb,      layer L … 1
 
 and, once per mini-batch, ``gradient``. What the backward pass needs is kept in a :class:`Cache` (the paper's
-"information reuse"), whose arrays are made once and live as long as the engine.
+"information reuse"), and what the gradient needs of a whole mini-batch on a :class:`Tape`.
 """
 
 from __future__ import annotations
@@ -31,28 +31,24 @@ Array = NDArray[np.float64]
 
 
 class Cache:
-    """What one layer keeps of its waves of w samples; :meth:`at` points it at one of them.
+    """What a layer works on for one wave of w samples.
 
-    ``left [n, w, k_in]`` and ``right [n, w, k_out]`` are what the gradient is the product of: x (and a) on the left,
-    q (and c) on the right. ``y [n, w, g_out]`` is the layer's output, which is the next layer's x.
-
-    There is one cache for all waves, and not one for each, since a rank of a large pure run goes through its memory
-    between two context switches: what it touches is not in the processor's cache, and has to be little.
+    ``left [n, w, k_in]`` and ``right [n, w, k_out]`` are what the gradient is the product of: x (and, in the receiver
+    form, a) on the left, q (and, in the sender form, c) on the right. ``y [n, w, g_out]`` is the layer's output: the
+    ``x`` of the next layer's cache.
     """
 
-    __slots__ = ("_left", "_right", "_y", "h", "left", "outgoing", "right", "y", "z")
+    __slots__ = ("a", "c", "h", "left", "outgoing", "p", "q", "right", "x", "y", "z", "z_own")
 
-    def __init__(self, left: Array, right: Array, y: Array, h: Array, z: Array, outgoing: Array) -> None:
-        self._left, self._right, self._y = left, right, y  # [B', n, w, ·]
-        self.left, self.right, self.y = left[0], right[0], y[0]
-        self.h = h  # [n, w, g_out] scratch, contiguous
-        self.z = z  # scratch of the backward pass, shaped by the layer's form
-        self.outgoing = outgoing  # scratch of the forward message, contiguous
-
-    def at(self, wave: int) -> Cache:
-        """The cache of this wave."""
-        self.left, self.right, self.y = self._left[wave], self._right[wave], self._y[wave]
-        return self
+    def __init__(self, layer: Layer, left: Array, right: Array, y: Array) -> None:
+        n, w, _ = left.shape
+        self.left, self.right, self.y = left, right, y
+        self.x, self.a = left[..., : layer.g_in], left[..., layer.g_in :]
+        self.q, self.c = right[..., : layer.g_out], right[..., layer.g_out :]
+        self.h = np.zeros((n, w, layer.g_out))
+        self.z = np.zeros((n, w, layer.adjoint_width))
+        self.z_own, self.p = self.z[..., : layer.g_in], self.z[..., layer.g_in :]
+        self.outgoing = np.zeros((n, w, layer.message_width))
 
 
 class Layer(Protocol):
@@ -85,6 +81,10 @@ class Layer(Protocol):
     def message_width(self) -> int:
         """Numbers per sample of a message, the same forward and backward."""
 
+    @property
+    def keeps_adjoint(self) -> bool:
+        """Whether the gradient needs what ``absorb`` is given."""
+
     def forward_message(self, theta: Array, cache: Cache, out: Array) -> None:
         """Write the forward message [n, w, message_width] to `out`."""
 
@@ -98,7 +98,10 @@ class Layer(Protocol):
         """Write the backward message [n, w, message_width] to `out`."""
 
     def absorb(self, theta: Array, cache: Cache, total: Array, *, onward: bool) -> Array:
-        """From `total`, the adjoint neighbours' sum, return z of the layer below [n, w, g_in] (if `onward`)."""
+        """From `total`, the adjoint neighbours' sum, return z of the layer below [n, w, g_in] (if `onward`).
+
+        `total` may be overwritten.
+        """
 
     def gradient(self, left: Array, right: Array, out: Array) -> None:
         """Sum the local gradient over samples: `left` [n, B, ·], `right` [n, B, ·] → `out` [n, *parameter_shape]."""
@@ -139,25 +142,28 @@ class ReceiverLayer:
     def message_width(self) -> int:
         return self.g_in
 
+    @property
+    def keeps_adjoint(self) -> bool:
+        return False
+
     def forward_message(self, theta: Array, cache: Cache, out: Array) -> None:
-        np.copyto(out, cache.left[..., : self.g_in])
+        np.copyto(out, cache.x)
 
     def forward(self, theta: Array, cache: Cache, total: Array) -> None:
-        np.copyto(cache.left[..., self.g_in :], total)
+        np.copyto(cache.a, total)
         np.matmul(cache.left, theta, cache.h)
-        self.activation.apply(cache.h)
-        np.copyto(cache.y, cache.h)
+        self.activation.apply(cache.h, cache.y)
 
     def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
-        self.activation.scale_by_derivative(cache.y, z, cache.right)
+        self.activation.scale_by_derivative(cache.y, z, cache.q)
         if send:
             np.matmul(cache.right, theta.swapaxes(1, 2), cache.z)
 
     def backward_message(self, cache: Cache, out: Array) -> None:
-        np.copyto(out, cache.z[..., self.g_in :])
+        np.copyto(out, cache.p)
 
     def absorb(self, theta: Array, cache: Cache, total: Array, *, onward: bool) -> Array:
-        return np.add(cache.z[..., : self.g_in], total, total)
+        return np.add(cache.z_own, total, total)
 
     def gradient(self, left: Array, right: Array, out: Array) -> None:
         np.matmul(left.swapaxes(1, 2), right, out)
@@ -198,6 +204,10 @@ class SenderLayer:
     def message_width(self) -> int:
         return self.g_out
 
+    @property
+    def keeps_adjoint(self) -> bool:
+        return True
+
     def forward_message(self, theta: Array, cache: Cache, out: Array) -> None:
         np.matmul(cache.left, theta[:, 1], cache.outgoing)
         np.copyto(out, cache.outgoing)
@@ -205,19 +215,18 @@ class SenderLayer:
     def forward(self, theta: Array, cache: Cache, total: Array) -> None:
         np.matmul(cache.left, theta[:, 0], cache.h)
         np.add(cache.h, total, cache.h)
-        self.activation.apply(cache.h)
-        np.copyto(cache.y, cache.h)
+        self.activation.apply(cache.h, cache.y)
 
     def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
-        self.activation.scale_by_derivative(cache.y, z, cache.right[..., : self.g_out])
+        self.activation.scale_by_derivative(cache.y, z, cache.q)
 
     def backward_message(self, cache: Cache, out: Array) -> None:
-        np.copyto(out, cache.right[..., : self.g_out])
+        np.copyto(out, cache.q)
 
     def absorb(self, theta: Array, cache: Cache, total: Array, *, onward: bool) -> Array:
-        np.copyto(cache.right[..., self.g_out :], total)
+        np.copyto(cache.c, total)
         if onward:
-            np.matmul(cache.right[..., : self.g_out], theta[:, 0].swapaxes(1, 2), cache.z)
+            np.matmul(cache.q, theta[:, 0].swapaxes(1, 2), cache.z)
             np.add(cache.z, np.matmul(total, theta[:, 1].swapaxes(1, 2)), cache.z)
         return cache.z
 
@@ -283,27 +292,13 @@ class Gcnn:
         return named
 
 
-class LayerCaches:
-    """The arrays of one layer for a mini-batch of the given waves, [B', n, w, ·].
+class Tape:
+    """What the gradient of one layer needs of a whole mini-batch: ``left`` and ``right`` of all waves [B', n, w, ·]."""
 
-    `y` [B', n, w, g_out] is where the layer's output goes: the ``x`` of the layer above.
-    """
-
-    def __init__(self, layer: Layer, n: int, waves: Sequence[int], y: Array) -> None:
-        self.layer, self.batch, self._n, self._y = layer, sum(waves), n, y
+    def __init__(self, layer: Layer, n: int, waves: Sequence[int]) -> None:
+        self.layer, self.batch = layer, sum(waves)
         self.left = np.zeros((len(waves), n, waves[0], layer.left_width))
         self.right = np.zeros((len(waves), n, waves[0], layer.right_width))
-
-    def cache(self, w: int) -> Cache:
-        """The cache of the waves of w samples."""
-        layer = self.layer
-        scratch = [np.zeros((self._n, w, k)) for k in (layer.g_out, layer.adjoint_width, layer.message_width)]
-        return Cache(self.left[:, :, :w], self.right[:, :, :w], self._y[:, :, :w], *scratch)
-
-    @property
-    def x(self) -> Array:
-        """The layer's input, [B', n, w, g_in]."""
-        return self.left[..., : self.layer.g_in]
 
     def gradient(self, out: Array) -> None:
         """The local gradient of the mini-batch, summed over its samples, to `out` [n, *parameter_shape]."""
