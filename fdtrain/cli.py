@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -312,17 +311,15 @@ def _on_ranks(
 def _launch(count: int, arguments: list[str], logs: Path | None, display: Display) -> None:
     """Start the MPI job, show what it reports, and end as it ended."""
     with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
-        log = Path(scratch) / "mpirun.log"
-        process = launcher.start(count, arguments, {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(_IMPORTED)}, log)
-        assert process.stdout is not None
+        reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(_IMPORTED)}
+        job = launcher.Job(count, arguments, reporting, Path(scratch))
         message = None
         try:
-            for line in process.stdout:
+            for line in job.output:
                 message = replay(line, display) or message
-            status = process.wait()
+            status = job.wait()
         except BaseException:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+            job.stop()
             raise
         finally:
             display.finished()
@@ -330,7 +327,7 @@ def _launch(count: int, arguments: list[str], logs: Path | None, display: Displa
             return
         if message is not None:
             raise InputError(message) if status == 2 else DivergenceError(message)
-        _explain_failure(status, log, logs)
+        _explain_failure(status, job.log, logs)
 
 
 def _explain_failure(status: int, log: Path, logs: Path | None) -> None:

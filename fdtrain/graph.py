@@ -42,13 +42,15 @@ class Graph:
         """The graph of undirected `edges` [M, 2] on nodes 0 … `nodes` − 1, with symmetric `weights` [M] (default 1).
 
         Raises:
-            InputError: no node, a node number out of range, a self-loop, a duplicate edge (in either direction), or
-                a weight that is zero or not finite.
+            InputError: no node, edges that are no pairs of integers, a node number out of range, a self-loop, a
+                duplicate edge (in either direction), or a weight that is no real number, zero or not finite.
         """
         if nodes < 1:
             raise InputError(f"graph: needs at least 1 node, found {nodes}")
-        pairs = np.asarray(edges, dtype=np.int64).reshape(-1, 2)
-        values = np.ones(len(pairs)) if weights is None else np.asarray(weights, dtype=np.float64).reshape(-1)
+        pairs = _pairs(edges)
+        values = np.ones(len(pairs)) if weights is None else _reals(_array(weights, "weights"), "weights")
+        if values.ndim != 1:
+            raise InputError(f"weights: must have the shape [M], found {list(values.shape)}")
         if len(values) != len(pairs):
             raise InputError(f"graph: {len(pairs)} edges but {len(values)} weights")
         _check_edges(nodes, pairs, values)
@@ -65,16 +67,19 @@ class Graph:
         A may be asymmetric; i and j are neighbours when A_ij or A_ji is not zero.
 
         Raises:
-            InputError: not square, not finite, or a diagonal that is not zero (self-loops).
+            InputError: not square, no node, not real or finite, or a diagonal that is not zero (self-loops).
         """
-        from scipy.sparse import coo_array
+        from scipy.sparse import coo_array, issparse
 
-        A = coo_array(adjacency)
-        if A.ndim != 2 or A.shape[0] != A.shape[1]:
-            raise InputError(f"adjacency: must be a square matrix, found shape {tuple(A.shape)}")
+        given: Any = adjacency if issparse(adjacency) else _array(adjacency, "adjacency")
+        if given.ndim != 2 or given.shape[0] != given.shape[1]:
+            raise InputError(f"adjacency: must be a square matrix, found shape {tuple(given.shape)}")
+        if given.shape[0] < 1:
+            raise InputError("adjacency: needs at least 1 node, found 0")
+        A: Any = coo_array(_reals(given, "adjacency"))
         A.sum_duplicates()
         A.eliminate_zeros()
-        rows, cols, values = A.row.astype(np.int64), A.col.astype(np.int64), A.data.astype(np.float64)
+        rows, cols, values = A.row.astype(np.int64), A.col.astype(np.int64), A.data
         if not np.isfinite(values).all():
             raise InputError("adjacency: every entry must be finite, found inf or nan")
         loops = np.flatnonzero(rows == cols)
@@ -140,7 +145,8 @@ class Graph:
 
         pattern = self.adjacency()
         pattern.data = np.ones_like(pattern.data)
-        return int(connected_components(pattern, directed=False, return_labels=False))
+        count: Any = connected_components(pattern, directed=False, return_labels=False)
+        return int(count)
 
     def name_of(self, node: int) -> str:
         """The node's label where it has one, its number otherwise."""
@@ -155,6 +161,30 @@ class Graph:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, OverflowError):  # rows of different lengths, mostly
+        raise InputError(f"{name}: must be an array of numbers") from None
+
+
+def _reals(given: Any, name: str) -> Any:
+    """A copy of a dense or sparse matrix as float64."""
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"{name}: must hold real numbers, found {given.dtype}")
+    with np.errstate(all="ignore"):  # what overflows is not finite, and reported as such
+        return given.astype(np.float64)
+
+
+def _pairs(edges: ArrayLike) -> NDArray[np.int64]:
+    found = _array(edges, "edges")
+    if found.shape == (0,):  # an empty list
+        return np.zeros((0, 2), dtype=np.int64)
+    if found.ndim != 2 or found.shape[1] != 2 or (found.size and found.dtype.kind not in "iu"):
+        raise InputError(f"edges: must be integers of shape [M, 2], found {found.dtype} {list(found.shape)}")
+    return found.astype(np.int64)
 
 
 def _check_edges(nodes: int, pairs: NDArray[np.int64], values: NDArray[np.float64]) -> None:
@@ -184,6 +214,8 @@ def _from_directed(
     labels: tuple[str, ...] | None,
     positions: NDArray[np.float64] | None,
 ) -> Graph:
+    if labels is not None and len(labels) != nodes:
+        raise InputError(f"labels: need one for each of {nodes} nodes, found {len(labels)}")
     order = np.lexsort((cols, rows))
     indptr = np.zeros(nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=nodes), out=indptr[1:])

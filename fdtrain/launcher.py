@@ -67,11 +67,56 @@ def rank_environment(ranks: int) -> dict[str, str]:
     return {**wanted, **os.environ}
 
 
-def start(ranks: int, command: Sequence[str], extra: Mapping[str, str], log: Path) -> subprocess.Popen[str]:
-    """Start ``mpirun -n ranks python -m fdtrain command``; its standard output is a pipe, its errors go to `log`."""
-    arguments = [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "fdtrain", *command]
-    with log.open("w", encoding="utf-8") as errors:
-        return subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True,
-            env={**rank_environment(ranks), **extra},
-        )  # fmt: skip
+class Job:
+    """An MPI job on this machine: ``mpirun``, and the fork server that its ranks come from."""
+
+    def __init__(self, ranks: int, command: Sequence[str], extra: Mapping[str, str], folder: Path) -> None:
+        """Start ``mpirun -n ranks fdtrain command``; standard errors go to ``mpirun.log`` in `folder`.
+
+        Raises:
+            InputError: there is no MPI.
+        """
+        mpirun = find_mpirun()
+        environment = {**rank_environment(ranks), **extra}
+        address = folder / "ranks"
+        self.log = folder / "mpirun.log"
+        with self.log.open("w", encoding="utf-8") as errors:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "fdtrain.forkserver", str(address)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+            )  # fmt: skip
+            assert self._server.stdout is not None
+            if self._server.stdout.readline() != b"ready\n":
+                self._server.wait()
+                raise InputError(f"--ranks: the MPI library cannot be loaded: {_last_line(self.log)}; {INSTALL_HINT}")
+            stub = [sys.executable, "-I", "-S", str(Path(__file__).with_name("stub.py")), str(address)]
+            self._mpirun = subprocess.Popen(
+                [mpirun, "-n", str(ranks), *stub, *command],
+                stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, env=environment,
+            )  # fmt: skip
+        assert self._mpirun.stdout is not None
+        self.output = self._mpirun.stdout
+
+    def wait(self) -> int:
+        """The job's exit status, once it has ended."""
+        status = self._mpirun.wait()
+        self.output.close()
+        self._close_server()
+        return status
+
+    def stop(self) -> None:
+        """End the job, and every rank of it."""
+        self._mpirun.terminate()
+        self.wait()
+
+    def _close_server(self) -> None:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no message"

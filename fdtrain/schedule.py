@@ -203,7 +203,7 @@ def build(
 
 
 def check(schedule: Schedule) -> None:
-    """Prove that nothing is needed before it was delivered, and that every travelling number rides exactly once.
+    """Prove that all terms ride, none before what it needs was delivered, and every travelling number exactly once.
 
     Raises:
         InputError: naming the round and the field at fault.
@@ -226,8 +226,22 @@ def check(schedule: Schedule) -> None:
             if needed is not None and needed not in delivered:
                 raise InputError(f"schedule: round {number} sends {field} before {needed} was delivered")
         delivered |= {(field.kind, field.layer, field.wave) for field in round_.fields}
+    missing = sorted(_terms(schedule) - delivered, key=lambda term: (term[2], term[0] == "backward", term[1]))
+    if missing:
+        kind, layer, wave = missing[0]
+        raise InputError(f"schedule: no round sends {kind} of layer {layer}, wave {wave}")
     if schedule.trains and position != schedule.travelling:
         raise InputError(f"schedule: slices carry {position} of {schedule.travelling} numbers")
+
+
+def _terms(schedule: Schedule) -> set[tuple[Kind, int, int]]:
+    """(kind, layer, wave) of everything that a mini-batch has to send, but for slices."""
+    depth, waves = schedule.depth, range(len(schedule.waves))
+    terms: set[tuple[Kind, int, int]] = {("features", layer, b) for layer in range(1, depth + 1) for b in waves}
+    if schedule.trains:
+        last = depth - backward_depth(depth, schedule.form)
+        terms |= {("backward", layer, b) for layer in range(last + 1, depth + 1) for b in waves}
+    return terms
 
 
 def _inference(forward: Sequence[list[Round]], backward: Sequence[list[Round]]) -> list[Round]:

@@ -32,16 +32,19 @@ def check_shift(kind: str, strength: Array, ids: NDArray[np.int64]) -> None:
         ids: the nodes' global numbers, [n].
 
     Raises:
-        InputError: naming the first node whose degree is not positive.
+        InputError: naming the first node whose degree (for ``gcn``, 1 + degree) is not positive.
     """
     if kind.startswith("normalized") or kind == "gcn":
         scale = strength + 1.0 if kind == "gcn" else strength
         bad = np.flatnonzero(scale <= 0)
         if len(bad):
-            what = "is isolated" if strength[bad[0]] == 0 else f"has weighted degree {strength[bad[0]]:g}"
+            found = strength[bad[0]]
+            why = " (it hears nobody, or weights cancel)" if found == 0 else ""
+            root = "1 + the degree" if kind == "gcn" else "the degree"
+            others = "adjacency or laplacian" if (strength <= -1).any() else "adjacency, laplacian or gcn"
             raise InputError(
-                f"model.shift: node {ids[bad[0]]} {what}, but '{kind}' divides by the square root of the degree; "
-                "use adjacency, laplacian or gcn, or a connected topology with positive weights"
+                f"model.shift: node {ids[bad[0]]} has weighted degree {found:g}{why}, but '{kind}' divides by the "
+                f"square root of {root}; use {others}, or a connected topology with positive weights"
             )
 
 

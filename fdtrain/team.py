@@ -20,16 +20,19 @@ class Team:
         self.logs: Path | None = None  # where this rank writes its log, once rank 0 has told
         self._failed = False  # whether all ranks have raised rank 0's error
 
-    def share(self, make: Callable[[], Any]) -> Any:
-        """What rank 0 makes, on every rank. If making it fails, all ranks raise the error, or none."""
-        return self.deal(lambda: [make()] * self.size)
+    def share(self, make: Callable[..., Any], *arguments: Any) -> Any:
+        """What rank 0 makes from `arguments`, on every rank. If making it fails, all ranks raise the error, or none."""
+        return self.deal(lambda: [make(*arguments)] * self.size)
 
-    def deal(self, make: Callable[[], Sequence[Any]]) -> Any:
-        """The rank's own of what rank 0 makes for everybody. If making it fails, all ranks raise the error, or none."""
+    def deal(self, make: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
+        """The rank's own of what rank 0 makes from `arguments` for everybody.
+
+        If making it fails, all ranks raise the error, or none.
+        """
         items: Sequence[Any] | None = None
         if self.rank == 0:
             try:
-                items = make()
+                items = make(*arguments)
             except Exception as error:
                 self._failed = True
                 self.control.scatter([_Failure(error)] * self.size)

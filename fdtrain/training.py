@@ -86,7 +86,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         diverged: Diverged | None = None
         t = 0
         for epoch in range(job.epochs):
-            order = team.share(lambda epoch=epoch: serve.begin(epoch))
+            order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
             if order is None:
                 break
             losses = []
@@ -94,16 +94,16 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
                 if t == job.limit:
                     break
                 if job.rewires_at(t):
-                    engine.rewire(team.deal(lambda t=t: serve.neighbourhoods(t)), job.programme)
+                    engine.rewire(team.deal(lambda t: serve.neighbourhoods(t), t), job.programme)
                 if rows is None:
-                    x, y = team.deal(lambda t=t, chosen=chosen: serve.minibatch(t, chosen))
+                    x, y = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
                 else:
                     x, y = rows[0].x[:, chosen], rows[0].y[:, chosen]
                 losses.append(engine.minibatch(job.schedule(len(chosen)), x, y))
                 if diverged is None and not np.isfinite(engine.theta).all():
                     diverged = _locate(t, engine, ids)
                 t += 1
-            x, y = rows[1] if rows is not None else team.deal(lambda t=t: serve.test(t - 1))
+            x, y = rows[1] if rows is not None else team.deal(lambda t: serve.test(t), t - 1)
             test_loss = engine.infer(job.test_schedule, x, y)
             train_loss = np.stack(losses, axis=1)
             report = Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)

@@ -1,9 +1,11 @@
-"""Data bundles: bring your own graph, features, labels, initial parameters and sample order (SPEC §8)."""
+"""Data bundles: bring your own graph, features, labels, initial parameters and sample order (SPEC §8).
+
+A row of ``order`` has the N sample indices of an epoch. An index may stand in it more than once, and others not at all:
+that is sampling with replacement.
+"""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ from fdtrain import rng
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
+from fdtrain.npz import Archive
 from fdtrain.tasks.base import Order, Samples
 
 Array = NDArray[np.float64]
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -28,22 +30,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     if not path.is_file():
         raise InputError(f"bundle {path}: no such file")
-    arrays = {}
-    key = ""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"bundle {path}: must be an .npz archive, found a single array")
-            for key in archive.files:
-                arrays[key] = archive[key]
-    except InputError:
-        raise
-    except _DAMAGED as error:
-        at = f", array '{key}'" if key else ""
-        pickled = isinstance(error, ValueError) and "pickle" in str(error)
-        what = "holds pickled objects; save plain numeric arrays" if pickled else f"is damaged or no .npz file ({error})"
-        raise InputError(f"bundle {path}{at}: {what}") from None
-    return arrays
+        with path.open("rb") as stream:
+            return dict(Archive(stream))
+    except OSError as error:
+        raise InputError(f"bundle {path}: cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"bundle {path}: {error}") from None
 
 
 class RegressionBundle:
@@ -68,10 +61,10 @@ class RegressionBundle:
         self._test = Samples(x_test, self._take("y_test", self.test_samples, self.nodes, g_out))
         self._theta = self._read_theta()
         self._orders = self._read_order()
-        known = {"x_train", "y_train", "x_test", "y_test", "edges", "order", *model.views(np.zeros((1, model.num_parameters)))}
-        unknown = sorted(set(self._arrays) - {name.replace("Theta", "theta") for name in known})
+        known = {"x_train", "y_train", "x_test", "y_test", "edges", "order", *self._parameters()[1]}
+        unknown = sorted(set(self._arrays) - known)
         if unknown:
-            raise self._error(unknown[0], f"is not an array of this task; known: {', '.join(sorted(known))}".lower())
+            raise self._error(unknown[0], f"is not an array of this task; known: {', '.join(sorted(known))}")
 
     def graph(self) -> Graph:
         """The bundle's ``edges`` on its nodes.
@@ -94,8 +87,10 @@ class RegressionBundle:
 
     def order(self, epoch: int) -> Order:
         if self._orders is None:
-            return rng.generator(self._seed, "order", epoch).permutation(self.train_samples)
-        return self._orders[epoch]
+            drawn: Order = rng.generator(self._seed, "order", epoch).permutation(self.train_samples)
+            return drawn
+        given: Order = self._orders[epoch]
+        return given
 
     def check_epochs(self, epochs: int) -> None:
         """Refuse more epochs than the bundle has orders for."""
@@ -114,14 +109,18 @@ class RegressionBundle:
     def theta(self) -> Array | None:
         return self._theta
 
-    def _read_theta(self) -> Array | None:
+    def _parameters(self) -> tuple[Array, dict[str, Array]]:
+        """An empty θ [p], and views of it by the names that they have in a bundle."""
         theta = np.zeros((1, self._model.num_parameters))
-        views = {name.replace("Theta", "theta"): view[0] for name, view in self._model.views(theta).items()}
+        return theta[0], {name.lower(): view[0] for name, view in self._model.views(theta).items()}
+
+    def _read_theta(self) -> Array | None:
+        theta, views = self._parameters()
         if not any(name in self._arrays for name in views):
             return None
         for name, view in views.items():
             view[...] = self._take(name, *view.shape)
-        return theta[0]
+        return theta
 
     def _read_order(self) -> Order | None:
         order = self._arrays.get("order")
@@ -151,11 +150,12 @@ class RegressionBundle:
         )
         if not fits:
             raise self._error(name, f"must have the shape {wanted}, found {list(array.shape)}")
-        values = array.astype(np.float64)
+        with np.errstate(all="ignore"):  # what overflows is not finite, and reported as such
+            values = array.astype(np.float64)
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             raise self._error(name, f"must be finite, found {values[tuple(bad[0])]} at {bad[0].tolist()}")
         return np.ascontiguousarray(values)
 
     def _error(self, name: str, problem: str) -> InputError:
-        return InputError(f"bundle {self._path}: '{name}' {problem}")
+        return InputError(f"bundle {self._path}: {name!r} {problem}")

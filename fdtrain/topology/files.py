@@ -8,7 +8,6 @@ import math
 import os
 import re
 import warnings
-import zipfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
+from fdtrain.npz import Archive, brief
 
 EDGE_LISTS = (".edges", ".edgelist", ".txt", ".csv")
 SUFFIXES = (*EDGE_LISTS, ".graphml", ".npz")
@@ -133,7 +133,7 @@ def _read_graphml(raw: bytes) -> Graph:
             warnings.simplefilter("ignore")  # about attributes that we do not read
             found = networkx().read_graphml(io.BytesIO(raw))
     except Exception as error:  # the reader raises whatever its parsers meet in a damaged file
-        raise InputError(f"damaged GraphML: {_brief(error)}") from None
+        raise InputError(f"damaged GraphML: {brief(error)}") from None
     names = [str(name) for name in found.nodes]
     if not names:
         raise InputError("the graph is empty; it needs at least 1 edge")
@@ -162,32 +162,26 @@ def _read_graphml(raw: bytes) -> Graph:
 
 
 def _read_npz(raw: bytes) -> Graph:
-    if not zipfile.is_zipfile(io.BytesIO(raw)):
-        raise InputError("damaged .npz: not a NumPy archive")
     try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            adjacency = _adjacency(archive)
+        adjacency = _adjacency(Archive(io.BytesIO(raw)))
     except InputError:
         raise
-    except Exception as error:  # zip, zlib, NumPy and SciPy each have their own for a damaged file
-        if "allow_pickle" in str(error):
-            raise InputError("pickled arrays are not read; save the matrix as numbers") from None
-        raise InputError(f"damaged .npz: {_brief(error)}") from None
+    except Exception as error:  # what SciPy meets in a matrix that is none
+        raise InputError(f"damaged .npz: {brief(error)}") from None
     try:
-        with np.errstate(all="ignore"):  # what overflows is not finite, and reported as such
-            return Graph.from_adjacency(adjacency.astype(np.float64))
+        return Graph.from_adjacency(adjacency)
     except MemoryError:
         raise InputError("the adjacency matrix does not fit into memory") from None
 
 
-def _adjacency(archive: Any) -> Any:
+def _adjacency(archive: Archive) -> Any:
     """The matrix in an open archive, dense or SciPy sparse, fit for :meth:`Graph.from_adjacency`."""
-    if "format" in archive.files:
+    if "format" in archive:
         matrix = _sparse(archive)
-    elif "adjacency" in archive.files:
+    elif "adjacency" in archive:
         matrix = archive["adjacency"]
     else:
-        found = ", ".join(archive.files) or "nothing"
+        found = ", ".join(archive) or "nothing"
         raise InputError(f"needs SciPy's save_npz format or an array named adjacency, found {found}"[:200])
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"adjacency: must be a square matrix, found shape {tuple(map(int, matrix.shape))}")
@@ -198,7 +192,7 @@ def _adjacency(archive: Any) -> Any:
     return matrix
 
 
-def _sparse(archive: Any) -> Any:
+def _sparse(archive: Archive) -> Any:
     """What ``scipy.sparse.load_npz`` reads, but indices are checked before compiled code follows them."""
     from scipy import sparse
 
@@ -215,14 +209,9 @@ def _sparse(archive: Any) -> Any:
     if kind == "dia":
         return sparse.dia_array((archive["data"], archive["offsets"]), shape=shape).tocoo()
     if kind == "coo":
-        pair = tuple(archive["coords"]) if "coords" in archive.files else (archive["row"], archive["col"])
+        pair = tuple(archive["coords"]) if "coords" in archive else (archive["row"], archive["col"])
         return sparse.coo_array((archive["data"], pair), shape=shape)
     raise InputError(f"sparse format {kind[:20]!r} is unknown; use csr, csc, coo, bsr or dia")
-
-
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:120]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def networkx() -> Any:
