@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fdtrain.mixing import Laplacian as Laplacian
     from fdtrain.mixing import Metropolis as Metropolis
     from fdtrain.optim.dsgd import DSGD as DSGD
-    from fdtrain.schedule import build as build_schedule
+    from fdtrain.schedule import build as build_schedule  # noqa: F401 - __all__ comes from _PLACES
 
 # Ranks start light: a name is imported when it is first used.
 _PLACES = {
@@ -37,7 +37,7 @@ _PLACES = {
     "run": ("fdtrain.driver", "run"),
 }
 
-__all__ = [*_PLACES]  # noqa: PLE0604
+__all__ = [*_PLACES]
 __version__ = "0.1.0"
 
 

@@ -14,7 +14,10 @@ def main() -> int:
     try:
         from fdtrain.worker import main as rank
     except ImportError as error:
-        print(f"error: this process was started by an MPI launcher, but {error}; {INSTALL_HINT}", file=sys.stderr)
+        print(
+            f"error: this process was started by an MPI launcher, but {error}; {INSTALL_HINT}",
+            file=sys.stderr,
+        )
         return 2
     return rank(sys.argv[1:])
 

@@ -43,7 +43,9 @@ class NeighbourSum:
 class WeightedSum:
     """A :class:`NeighbourSum` with its weights; :meth:`into` binds it to the arrays that it works on."""
 
-    def __init__(self, indptr: NDArray[np.int64], columns: NDArray[np.int64], weights: Array, seen: int) -> None:
+    def __init__(
+        self, indptr: NDArray[np.int64], columns: NDArray[np.int64], weights: Array, seen: int
+    ) -> None:
         self._csr = indptr, columns, weights
         self._shape = len(indptr) - 1, seen
 
@@ -55,8 +57,14 @@ class WeightedSum:
         """
         n, seen = self._shape
         k = rows.shape[1]
-        if rows.shape != (seen, k) or out.shape != (n, k) or not (rows.flags.c_contiguous and out.flags.c_contiguous):
-            raise ValueError(f"sums from {rows.shape} to {out.shape}: need contiguous [{seen}, k] and [{n}, k]")
+        if (
+            rows.shape != (seen, k)
+            or out.shape != (n, k)
+            or not (rows.flags.c_contiguous and out.flags.c_contiguous)
+        ):
+            raise ValueError(
+                f"sums from {rows.shape} to {out.shape}: need contiguous [{seen}, k] and [{n}, k]"
+            )
         return partial(_csr_matvecs, n, seen, k, *self._csr, rows.reshape(-1), out.reshape(-1))
 
     def __call__(self, rows: Array) -> Array:

@@ -36,7 +36,7 @@ def train_centralized(experiment: Experiment, on_epoch: Callable[[EpochRow], Non
                 x, y = fixed[0].x[chosen], fixed[0].y[chosen]
             with np.errstate(all="ignore"):
                 losses.append(reference.mse(y, model.forward(S, x, theta)))
-                theta = theta - job.optimizer.lr * model.centralized_gradient(S, x, y, theta)
+                theta = theta - experiment.config.optimizer.lr * model.centralized_gradient(S, x, y, theta)
             t += 1
         test: Samples = data.test(graph) if fixed is None else fixed[1]
         with np.errstate(all="ignore"):

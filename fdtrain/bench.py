@@ -58,12 +58,14 @@ class Benchmark:
         job = self._experiment.job
         self._team.order(partial(start, job))
         start(job, self._team, self._host)
-        return f"from the command to the first round of {self._team.size} ranks: {time.time() - launched:.2f} s"
+        return (
+            f"from the command to the first round of {self._team.size} ranks: {time.time() - launched:.2f} s"
+        )
 
     def _measure(self, repeats: int, yardstick: Yardstick | None = None) -> list[Timing]:
         job = self._experiment.job
         self._team.order(partial(measure, job, repeats))
-        return measure(job, repeats, self._team, self._host, yardstick and yardstick.epoch)
+        return measure(job, repeats, self._team, self._host, None if yardstick is None else yardstick.epoch)
 
     def _schedule(self) -> Schedule:
         job = self._experiment.job
@@ -72,7 +74,9 @@ class Benchmark:
     def _yardstick(self) -> Yardstick:
         job, topology = self._experiment.job, self._experiment.topology
         if job.model.depth != 2 or self._experiment.nodes > 2000:
-            raise InputError("bench epochs: the yardstick is for two layers and at most 2000 nodes; use such a config")
+            raise InputError(
+                "bench epochs: the yardstick is for two layers and at most 2000 nodes; use such a config"
+            )
         graph = topology.graph(0)
         samples, _ = self._experiment.data.dataset(graph)
         shift = np.asarray(reference.shift_matrix(graph.adjacency(), job.shift).toarray())

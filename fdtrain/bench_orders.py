@@ -21,7 +21,11 @@ class Timing(NamedTuple):
 
 
 def measure(
-    job: Job, repeats: int, team: Team, service: Service | None = None, yardstick: Callable[[], float] | None = None
+    job: Job,
+    repeats: int,
+    team: Team,
+    service: Service | None = None,
+    yardstick: Callable[[], float] | None = None,
 ) -> list[Timing]:
     """An order: time the first mini-batch of `job`, its rounds without arithmetic, and the yardstick, in turn.
 

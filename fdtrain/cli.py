@@ -37,18 +37,26 @@ app = typer.Typer(
 )  # fmt: skip
 
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one that comes with fdtrain: quickstart.")
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="A YAML file, or the name of one that comes with fdtrain: quickstart."
+    ),
 ]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. training.epochs=5.")
 ]
 RanksOption = Annotated[
-    str, typer.Option(metavar="N|pure|auto", help="MPI ranks: a number (1: this process), one per node, or one per core.")
+    str,
+    typer.Option(
+        metavar="N|pure|auto", help="MPI ranks: a number (1: this process), one per node, or one per core."
+    ),
 ]
 OutOption = Annotated[
     Path | None, typer.Option(help="The run's directory; default: runs/NAME-TIMESTAMP.", show_default=False)
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +93,9 @@ def _fail(message: str, status: int) -> int:
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         print(f"fdtrain {__version__}")
         raise typer.Exit
@@ -102,7 +112,9 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the first mini-batch with the oracle.")
     ] = True,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")] = True,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")
+    ] = True,
 ) -> int:
     """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
     settings = config.load(resources.find_config(config_name), overrides or [])
@@ -143,7 +155,9 @@ def verify(
     """Compare what the messages compute with the centralized oracle: gradients, trajectory, consensus, cost."""
     settings = config.load(resources.find_config(config_name), overrides or [])
     if settings.training.mode == "centralized":
-        raise InputError("training.mode: centralized sends no messages, there is nothing to verify; use distributed")
+        raise InputError(
+            "training.mode: centralized sends no messages, there is nothing to verify; use distributed"
+        )
     experiment = build(settings)
     team: Team | None = context.obj
 
@@ -151,7 +165,15 @@ def verify(
         observer.started(settings.name, experiment.nodes, team.size, 0)
         report_verification(Verifier(experiment, team).full(minibatches), out, observer)
 
-    arguments = ["verify", config_name, *(overrides or []), "--minibatches", str(minibatches), "--out", str(out)]
+    arguments = [
+        "verify",
+        config_name,
+        *(overrides or []),
+        "--minibatches",
+        str(minibatches),
+        "--out",
+        str(out),
+    ]
     _on_ranks(_count_ranks(ranks, experiment, team), team, arguments, None, work)
     return 0
 
@@ -180,10 +202,14 @@ def plan(
 @app.command("topology")
 def topology(
     source: Annotated[
-        str, typer.Argument(help="A kind (barabasi_albert), a graph file, a named network (abilene), or a CONFIG.")
+        str,
+        typer.Argument(
+            help="A kind (barabasi_albert), a graph file, a named network (abilene), or a CONFIG."
+        ),
     ],
     parameters: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the kind, e.g. nodes=50 m=2.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the kind, e.g. nodes=50 m=2."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
@@ -207,7 +233,8 @@ def topology(
 @app.command("config")
 def check_config(
     config_name: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="A file to check; without it, the schema is printed.")
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="A file to check; without it, the schema is printed."),
     ] = None,
     overrides: OverridesArgument = None,
     as_json: Annotated[bool, typer.Option("--json", help="The schema as JSON Schema, for editors.")] = False,
@@ -264,7 +291,9 @@ def _topology_service(source: str, parameters: list[str], seed: int) -> Topology
         return build(config.load(resources.find_config(source), parameters)).topology
     known = ", ".join([*sorted(kinds - {"bundle"}), *named_networks()])
     if Path(source).suffix == "" and source not in named_networks():
-        raise InputError(f"topology: '{source}' is no kind, no named network and no graph file; known: {known}")
+        raise InputError(
+            f"topology: '{source}' is no kind, no named network and no graph file; known: {known}"
+        )
     return TopologyService(config.topology_from("file", [f"path={source}", *parameters]), seed)
 
 
@@ -290,7 +319,11 @@ def _count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
 
 
 def _on_ranks(
-    count: int, team: Team | None, arguments: list[str], logs: Path | None, work: Callable[[Team, Observer], None]
+    count: int,
+    team: Team | None,
+    arguments: list[str],
+    logs: Path | None,
+    work: Callable[[Team, Observer], None],
 ) -> None:
     """Do `work` on rank 0: of the team there is, of this process alone, or of an MPI job that is started for it.
 
@@ -340,5 +373,3 @@ def _explain_failure(status: int, log: Path, logs: Path | None) -> None:
         said = [f"error: the MPI job ended with status {status}"]
     print(said[0], file=sys.stderr)
     raise typer.Exit(2 if status == 2 else 1)
-
-

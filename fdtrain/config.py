@@ -37,7 +37,9 @@ class Init(_Section):
     low: float = Field(default=0.0, description="Lower end of uniform.", allow_inf_nan=False)
     high: float = Field(default=1.0, description="Upper end of uniform.", allow_inf_nan=False)
     std: Positive = Field(default=0.1, description="Standard deviation of normal.")
-    per_node: bool = Field(default=False, description="A draw of its own for every node, instead of one for all.")
+    per_node: bool = Field(
+        default=False, description="A draw of its own for every node, instead of one for all."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -60,7 +62,8 @@ class Model(_Section):
         default="normalized_laplacian", description="Graph shift operator S."
     )
     form: Literal["receiver", "sender"] = Field(
-        default="receiver", description="Whose Θ1 weighs a message: the receiver's (paper (13b)) or the sender's (10)."
+        default="receiver",
+        description="Whose Θ1 weighs a message: the receiver's (paper (13b)) or the sender's (10).",
     )
     init: Init = Field(default=Init(), description="Initial parameters.")
 
@@ -86,12 +89,15 @@ class Training(_Section):
     )
     epochs: int = Field(default=100, description="Passes over the training samples.", ge=1)
     batch: int = Field(default=100, description="B, samples per mini-batch.", ge=1)
-    wave: int = Field(default=1, description="w, samples that share a round's messages; 1 is the paper's.", ge=1)
+    wave: int = Field(
+        default=1, description="w, samples that share a round's messages; 1 is the paper's.", ge=1
+    )
     scheme: Literal["inference", "piggyback_do"] = Field(
         default="piggyback_do", description="Communication scheme (Table I); inference only evaluates."
     )
     slices: Literal["even", "idle"] = Field(
-        default="idle", description="Rounds in which parameter slices ride: all, or those without a backward term."
+        default="idle",
+        description="Rounds in which parameter slices ride: all, or those without a backward term.",
     )
 
     @model_validator(mode="after")
@@ -142,7 +148,9 @@ class Config(_Section):
     """An experiment."""
 
     name: str = Field(
-        default="experiment", description="Names the run's directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+        default="experiment",
+        description="Names the run's directory.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
     seed: int = Field(default=0, description="Seed of everything that is drawn.", ge=0, lt=2**63)
     topology: TopologyConfig = Field(description="The network.")
@@ -172,23 +180,31 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, as a file that can be run again."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        content = self.model_dump(mode="json", exclude_none=True)
+        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 with two of its traps removed: ``1e-3`` is a number, and a key may stand only once."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what :class:`_Loader` reads: a text that looks like a number is quoted."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[str] = set()
     for key, _ in node.value:
         if key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key '{key.value}' stands twice", key.start_mark
+            )
         seen.add(key.value)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
@@ -253,11 +269,11 @@ def topology_from(kind: str, parameters: Sequence[str]) -> Source:
 
 def _parse(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise InputError(f"{source}{where}: not valid YAML: {problem}") from None
 
 
@@ -281,7 +297,8 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     before = [None if root else "", *problem["loc"]]
     location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
-    where = ".".join(location)
+    location = [part for part in location if not part.startswith(("literal[", "tuple["))]  # pydantic's own
+    where = " ".join(".".join(location).split())  # one line, whatever the keys are
     message, found = problem["msg"], _shown(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
@@ -303,7 +320,12 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     return f"{where}: {message[0].lower()}{message[1:]}, found {found}{more}"
 
 
-_TAGGED = {None: TopologyConfig, "topology": TopologyConfig, "mixing": MixingConfig, "optimizer": OptimizerConfig}
+_TAGGED = {
+    None: TopologyConfig,
+    "topology": TopologyConfig,
+    "mixing": MixingConfig,
+    "optimizer": OptimizerConfig,
+}
 
 
 def _choices(problem: Any) -> str:

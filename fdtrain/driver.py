@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fdtrain import config as configuration
 from fdtrain.baseline import train_centralized
 from fdtrain.config import Config
-from fdtrain.errors import DivergenceError, InputError
+from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
 from fdtrain.rundir import RunDirectory, write_json
@@ -119,7 +119,7 @@ def run(
         directory = RunDirectory.create(Path(out), config.to_yaml(), overwrite=overwrite)
     observer = Quiet()
     if on_epoch is not None:
-        observer.epoch = on_epoch  # type: ignore[method-assign]
+        observer.epoch = on_epoch  # type: ignore[method-assign, assignment]
 
     def work(team: Team) -> Run | None:
         if team.rank > 0:
@@ -139,7 +139,8 @@ def lead(
     """Rank 0's part of a run; the other ranks are in :func:`fdtrain.training.follow` until they are dismissed.
 
     Raises:
-        VerificationError, DivergenceError, InputError: as :func:`run`; the metrics of all epochs that were finished are on disk.
+        VerificationError, DivergenceError, InputError: as :func:`run`; the metrics of all finished
+            epochs are on disk.
     """
     started, config = time.time(), experiment.config
     distributed = config.training.mode == "distributed"
@@ -156,7 +157,8 @@ def lead(
     observer.started(config.name, experiment.nodes, team.size, config.training.epochs)
     comparisons = Verifier(experiment, team).quick() if verify and distributed else []
     if comparisons:
-        report_verification(comparisons, directory and directory.path / "verify.json", observer)
+        file = None if directory is None else directory.path / "verify.json"
+        report_verification(comparisons, file, observer)
     outcome = Outcome()
     try:
         if distributed:

@@ -31,10 +31,22 @@ class Engine:
     """One rank's nodes: their parameters, their neighbourhoods, and how they train."""
 
     def __init__(
-        self, model: Gcnn, shift: str, loss: Loss, optimizer: Optimizer[Any], transport: Transport, theta: Array
+        self,
+        model: Gcnn,
+        shift: str,
+        loss: Loss,
+        optimizer: Optimizer[Any],
+        transport: Transport,
+        theta: Array,
     ) -> None:
         """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else."""
-        self.model, self.shift, self.loss, self.optimizer, self.transport = model, shift, loss, optimizer, transport
+        self.model, self.shift, self.loss, self.optimizer, self.transport = (
+            model,
+            shift,
+            loss,
+            optimizer,
+            transport,
+        )
         self.n = len(theta)
         self.theta = theta.copy()
         self.grad = np.zeros_like(self.theta)

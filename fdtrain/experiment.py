@@ -77,7 +77,9 @@ def build(config: Config) -> Experiment:
         data = SyntheticRegression(task, model, config.model.shift, nodes, config.seed, redrawn=redrawn)
     training = config.training
     if training.batch > data.train_samples:
-        raise InputError(f"training.batch: {training.batch}, but there are only {data.train_samples} training samples")
+        raise InputError(
+            f"training.batch: {training.batch}, but there are only {data.train_samples} training samples"
+        )
     job = Job(
         model=model,
         shift=config.model.shift,
@@ -99,7 +101,7 @@ def build(config: Config) -> Experiment:
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:
-    """On rank 0: let the whole team run `job`, served by `host`; the other ranks are in :func:`fdtrain.training.follow`.
+    """On rank 0: let the whole team run `job`, served by `host`; the others are in :func:`fdtrain.training.follow`.
 
     Raises:
         DivergenceError: a parameter became infinite or NaN.
@@ -128,7 +130,10 @@ def initial_parameters(model: Gcnn, init: Init, nodes: int, seed: int, given: Ar
     """θ [V, p] before training: `given` [p] on all nodes, or a draw, the same on all nodes unless ``per_node``."""
     if given is not None:
         return np.tile(given, (nodes, 1))
-    rows = [_draw_parameters(model, init, rng.generator(seed, "init", item=i)) for i in range(nodes if init.per_node else 1)]
+    rows = [
+        _draw_parameters(model, init, rng.generator(seed, "init", item=i))
+        for i in range(nodes if init.per_node else 1)
+    ]
     return np.concatenate(rows * (1 if init.per_node else nodes))
 
 

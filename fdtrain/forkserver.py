@@ -19,7 +19,6 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,6 +70,7 @@ class Server:
         request = json.loads(header)
         pid = os.fork()
         if pid == 0:
+            stub.close()  # by number it would be closed again, when another file has the number
             self._become(request, files)
         for file in files:
             os.close(file)
@@ -78,32 +78,25 @@ class Server:
         self._selector.register(stub, selectors.EVENT_READ)
 
     def _become(self, request: Mapping[str, Any], files: list[int]) -> NoReturn:
-        """In the forked process: be the rank that the stub stands for."""
-        status = 1
-        try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._selector.close()
-            for end in (self._listener, self._wakeup, self._wakeup_end, *self._stubs.values()):
-                end.close()
-            _place(files, request["files"])
-            os.environ.clear()
-            os.environ.update(request["environment"])
-            os.chdir(request["directory"])
-            os.umask(request["umask"])
-            os.sched_setaffinity(0, request["processors"])
-            sys.argv = ["fdtrain", *request["arguments"]]
-            status = _run_rank(request["arguments"])
-        except SystemExit as exit_:
-            status = exit_.code if isinstance(exit_.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+        """In the forked process: be the rank that the stub stands for.
+
+        It leaves by an ordinary exit, and not ``os._exit``, since an MPI may say goodbye to its launcher only then.
+        """
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._selector.close()
+        for end in (self._listener, self._wakeup, self._wakeup_end, *self._stubs.values()):
+            end.close()
+        _place(files, request["files"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(request["directory"])
+        os.umask(request["umask"])
+        os.sched_setaffinity(0, request["processors"])
+        sys.argv = ["fdtrain", *request["arguments"]]
+        sys.exit(_run_rank(request["arguments"]))
 
     def _hear(self, stub: socket.socket) -> None:
         """A stub forwards signals, a byte each; when it is gone, its rank has to go as well."""

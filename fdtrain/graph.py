@@ -42,8 +42,8 @@ class Graph:
         """The graph of undirected `edges` [M, 2] on nodes 0 … `nodes` − 1, with symmetric `weights` [M] (default 1).
 
         Raises:
-            InputError: no node, edges that are no pairs of integers, a node number out of range, a self-loop, a
-                duplicate edge (in either direction), or a weight that is no real number, zero or not finite.
+            InputError: no node, edges that are no pairs of integers, a node number out of range, a self-loop,
+                a duplicate edge (in either direction), or a weight that is no real number, zero or not finite.
         """
         if nodes < 1:
             raise InputError(f"graph: needs at least 1 node, found {nodes}")
@@ -194,7 +194,9 @@ def _check_edges(nodes: int, pairs: NDArray[np.int64], values: NDArray[np.float6
         raise InputError(f"graph: edge ({i}, {j}) names a node outside 0 … {nodes - 1}")
     loops = np.flatnonzero(pairs[:, 0] == pairs[:, 1])
     if len(loops):
-        raise InputError(f"graph: edge ({pairs[loops[0], 0]}, {pairs[loops[0], 0]}) is a self-loop; remove it")
+        raise InputError(
+            f"graph: edge ({pairs[loops[0], 0]}, {pairs[loops[0], 0]}) is a self-loop; remove it"
+        )
     keys = pairs.min(axis=1) * nodes + pairs.max(axis=1)
     unique, counts = np.unique(keys, return_counts=True)
     if (counts > 1).any():
@@ -203,7 +205,9 @@ def _check_edges(nodes: int, pairs: NDArray[np.int64], values: NDArray[np.float6
     bad = np.flatnonzero(~np.isfinite(values) | (values == 0))
     if len(bad):
         i, j = pairs[bad[0]]
-        raise InputError(f"graph: edge ({i}, {j}) has weight {values[bad[0]]}; weights must be finite and not 0")
+        raise InputError(
+            f"graph: edge ({i}, {j}) has weight {values[bad[0]]}; weights must be finite and not 0"
+        )
 
 
 def _from_directed(
@@ -255,7 +259,5 @@ def neighbourhoods(graph: Graph, owner: NDArray[np.int64], ranks: int) -> list[N
         starts = graph.indptr[ids] - indptr[:-1]
         take = np.repeat(starts, degrees[ids]) + np.arange(indptr[-1])
         indices = graph.indices[take]
-        cuts.append(
-            Neighbourhood(ids, indptr, indices, graph.weights[take], reverse[take], owner[indices])
-        )
+        cuts.append(Neighbourhood(ids, indptr, indices, graph.weights[take], reverse[take], owner[indices]))
     return cuts

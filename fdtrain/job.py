@@ -18,7 +18,7 @@ from fdtrain.schedule import Schedule, Slices, build
 
 @dataclass(frozen=True)
 class Job:
-    """A training run as every rank sees it. Rank 0 sends it to the others; it holds nothing that a node may not know."""
+    """A training run as every rank sees it. Rank 0 sends it around; it holds nothing that a node may not know."""
 
     model: Gcnn
     shift: str

@@ -50,7 +50,9 @@ def find_mpirun() -> str:
         InputError: there is no mpi4py or no ``mpirun``; it says what to install.
     """
     if find_spec("mpi4py") is None:
-        raise InputError(f"--ranks: several ranks need mpi4py and an MPI, and mpi4py is not installed; {INSTALL_HINT}")
+        raise InputError(
+            f"--ranks: several ranks need mpi4py and an MPI, and mpi4py is not installed; {INSTALL_HINT}"
+        )
     beside = Path(sys.executable).parent
     for name in ("mpirun", "mpiexec"):
         found = shutil.which(name, path=str(beside)) or shutil.which(name)
@@ -88,7 +90,9 @@ class Job:
             assert self._server.stdout is not None
             if self._server.stdout.readline() != b"ready\n":
                 self._server.wait()
-                raise InputError(f"--ranks: the MPI library cannot be loaded: {_last_line(self.log)}; {INSTALL_HINT}")
+                raise InputError(
+                    f"--ranks: the MPI library cannot be loaded: {_last_line(self.log)}; {INSTALL_HINT}"
+                )
             stub = [sys.executable, "-I", "-S", str(Path(__file__).with_name("stub.py")), str(address)]
             self._mpirun = subprocess.Popen(
                 [mpirun, "-n", str(ranks), *stub, *command],

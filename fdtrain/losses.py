@@ -30,6 +30,7 @@ class SquaredError:
         np.multiply(out, 2.0, out)
 
     def per_node(self, output: Array, label: Array) -> Array:
-        squares = np.square(output - label).reshape(len(output), -1)
+        nodes, samples, outputs = output.shape
+        squares = np.square(output - label).reshape(nodes, samples * outputs)  # not −1: there may be no node
         total: Array = squares.sum(axis=1)
         return total

@@ -1,4 +1,4 @@
-"""Reading ``.npz`` archives that anybody may have made: nothing in them is executed, and damage is said in one line."""
+"""Reading ``.npz`` archives of anybody: nothing in them is executed, and damage is said in one line."""
 
 from __future__ import annotations
 

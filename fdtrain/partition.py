@@ -48,7 +48,9 @@ class ExchangePlan:
         n = hood.num_nodes
         own = np.repeat(np.arange(n), hood.degrees)
         remote = hood.owners != rank
-        ghost_keys = np.unique(np.stack([hood.owners[remote], hood.indices[remote]]), axis=1)  # by rank, then number
+        ghost_keys = np.unique(
+            np.stack([hood.owners[remote], hood.indices[remote]]), axis=1
+        )  # by rank, then number
         columns = np.empty(len(hood.indices), dtype=np.int64)
         columns[~remote] = np.searchsorted(hood.ids, hood.indices[~remote])
         order = np.argsort(ghost_keys[1], kind="stable")

@@ -64,8 +64,12 @@ class Pass:
         self._z = np.zeros((n, waves[0], model.sizes[-1]))
         self.tapes = [Tape(layer, n, waves) for layer in model.layers]
         self._taped_at_once = len(waves) <= 2  # then the caches are the tape
-        self._caches: dict[tuple[int, int], list[Cache]] = {}  # by parity of the wave and its samples, one a layer
-        self._backward = {field.layer for r in schedule.rounds for field in r.fields if field.kind == "backward"}
+        self._caches: dict[
+            tuple[int, int], list[Cache]
+        ] = {}  # by parity of the wave and its samples, one a layer
+        self._backward = {
+            field.layer for r in schedule.rounds for field in r.fields if field.kind == "backward"
+        }
 
     def load(self, x: Array, y: Array) -> None:
         """Take the samples x [n, B, g_0] with labels y [n, B, g_L].
@@ -74,7 +78,9 @@ class Pass:
             ValueError: arrays of another shape.
         """
         if x.shape[:2] != (self.n, self.schedule.batch) or y.shape[:2] != x.shape[:2]:
-            raise ValueError(f"samples {x.shape}, {y.shape}: need {self.n} nodes and {self.schedule.batch} samples")
+            raise ValueError(
+                f"samples {x.shape}, {y.shape}: need {self.n} nodes and {self.schedule.batch} samples"
+            )
         by_wave(x, self.input)
         by_wave(y, self.label)
 
@@ -118,7 +124,9 @@ class Pass:
             for action, argument in zip(consume, arguments, strict=True):
                 action(argument)
 
-    def _compile(self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array], incoming: Array) -> Program:
+    def _compile(
+        self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array], incoming: Array
+    ) -> Program:
         layout = wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
         kinds = {field.kind for field in round_.fields}
         forward, backward = (np.zeros((self.n, layout.rows.shape[1])) for _ in range(2))
@@ -130,7 +138,9 @@ class Pass:
         elif "backward" in kinds:
             adding.append((backward, sums.adjoint.into(layout.rows, backward)))
         actions = []
-        columns = zip(round_.fields, layout.fields, layout.split(forward), layout.split(backward), strict=True)
+        columns = zip(
+            round_.fields, layout.fields, layout.split(forward), layout.split(backward), strict=True
+        )
         for field, rows, forward_total, backward_total in columns:
             if field.kind == "slice":
                 actions.append(self._slice(field, rows, incoming))
@@ -140,7 +150,9 @@ class Pass:
                 actions.append(self._adjoint(field, rows, backward_total, theta))
         return Program(tuple(a for a, _ in actions), layout, tuple(adding), tuple(a for _, a in actions))
 
-    def _features(self, field: Field, rows: Array, total: Array, theta: Sequence[Array]) -> tuple[Action, Action]:
+    def _features(
+        self, field: Field, rows: Array, total: Array, theta: Sequence[Array]
+    ) -> tuple[Action, Action]:
         layer, cache, parameters = self._layer(field, field.layer, theta)
         own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
         inputs, outputs, labels = self.input[:, :, :w], self.output[:, :, :w], self.label[:, :, :w]
@@ -172,11 +184,17 @@ class Pass:
         at_the_top = field.layer == len(self.tapes)
         return produce_first if field.layer == 1 else produce, last if at_the_top else consume
 
-    def _adjoint(self, field: Field, rows: Array, total: Array, theta: Sequence[Array]) -> tuple[Action, Action]:
+    def _adjoint(
+        self, field: Field, rows: Array, total: Array, theta: Sequence[Array]
+    ) -> tuple[Action, Action]:
         layer, cache, parameters = self._layer(field, field.layer, theta)
         own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
         onward = field.layer > 1
-        right = self.tapes[field.layer - 1].right[:, :, :w] if layer.keeps_adjoint and not self._taped_at_once else None
+        right = (
+            self.tapes[field.layer - 1].right[:, :, :w]
+            if layer.keeps_adjoint and not self._taped_at_once
+            else None
+        )
         below = self._backward_pass(field, field.layer - 1, theta) if onward else None
 
         def produce(wave: int) -> None:
@@ -191,7 +209,9 @@ class Pass:
 
         return produce, consume
 
-    def _backward_pass(self, field: Field, number: int, theta: Sequence[Array]) -> Callable[[int, Array], None]:
+    def _backward_pass(
+        self, field: Field, number: int, theta: Sequence[Array]
+    ) -> Callable[[int, Array], None]:
         """What layer `number` does with z, for the waves of `field`'s kind."""
         layer, cache, parameters = self._layer(field, number, theta)
         send, w = number in self._backward, cache.x.shape[1]

@@ -10,7 +10,14 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from fdtrain.driver import Observer
@@ -30,7 +37,9 @@ class Display:
     def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
         self._epochs = epochs
         ranks_text = f"{ranks} rank{'s' if ranks > 1 else ''}"
-        self._console.print(f"{name}: {nodes} nodes on {ranks_text}, {epochs} epoch{'s' if epochs > 1 else ''}")
+        self._console.print(
+            f"{name}: {nodes} nodes on {ranks_text}, {epochs} epoch{'s' if epochs > 1 else ''}"
+        )
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         self._console.print(comparison_table(comparisons))
@@ -52,10 +61,14 @@ class Display:
             self._task = self._bar.add_task("", total=self._epochs)
         if self._bar is not None:
             self._bar.update(self._task, completed=row.epoch, description=self._figures(row))
-        elif row.epoch in (1, self._epochs) or time.monotonic() - self._shown > max(1.0, self._elapsed() / 20):
+        elif row.epoch in (1, self._epochs) or time.monotonic() - self._shown > max(
+            1.0, self._elapsed() / 20
+        ):
             self._shown = time.monotonic()
             left = self._elapsed() / row.epoch * (self._epochs - row.epoch)
-            self._console.print(f"epoch {row.epoch}/{self._epochs}  {self._figures(row)}  {duration(left)} left")
+            self._console.print(
+                f"epoch {row.epoch}/{self._epochs}  {self._figures(row)}  {duration(left)} left"
+            )
 
     def finished(self) -> None:
         if self._bar is not None:
@@ -131,7 +144,9 @@ def replay(line: str, observer: Observer) -> str | None:
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """The verification as a table: a line per comparison."""
-    table = Table(title="Agreement with the centralized reference", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="Agreement with the centralized reference", title_justify="left", box=None, pad_edge=False
+    )
     table.add_column("§7", justify="right")
     table.add_column("comparison", overflow="fold")
     table.add_column("error", justify="right", no_wrap=True)

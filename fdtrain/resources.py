@@ -29,4 +29,6 @@ def find_config(name: str) -> Path:
     key = name.removeprefix("configs/").removesuffix(".yaml")
     if key in known:
         return known[key]
-    raise InputError(f"{name}: no such file, and no configuration that comes with fdtrain; those are {', '.join(known)}")
+    raise InputError(
+        f"{name}: no such file, and no configuration that comes with fdtrain; those are {', '.join(known)}"
+    )

@@ -18,7 +18,15 @@ from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
 from fdtrain.service import EpochRow
 
-_CONTENTS = ("config.yaml", "metrics.csv", "ledger.csv", "verify.json", "theta.npz", "network.npz", "environment.json")
+_CONTENTS = (
+    "config.yaml",
+    "metrics.csv",
+    "ledger.csv",
+    "verify.json",
+    "theta.npz",
+    "network.npz",
+    "environment.json",
+)
 _FOLDERS = ("figures", "logs", "checkpoints")
 
 
@@ -65,13 +73,18 @@ class RunDirectory:
             writer = csv.writer(stream, lineterminator="\n")
             if header:
                 writer.writerow([field.name for field in fields(EpochRow)])
-            writer.writerow([f"{value:.17g}" if isinstance(value, float) else value for value in astuple(row)])
+            writer.writerow(
+                [f"{value:.17g}" if isinstance(value, float) else value for value in astuple(row)]
+            )
 
     def read_metrics(self) -> list[EpochRow]:
         """The rows of ``metrics.csv``."""
         with (self.path / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-            kinds = {field.name: (float if field.type == "float" else int) for field in fields(EpochRow)}
-            return [EpochRow(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(stream)]
+            kinds: dict[str, Any] = {f.name: float if f.type == "float" else int for f in fields(EpochRow)}
+            return [
+                EpochRow(**{key: kinds[key](value) for key, value in row.items()})
+                for row in csv.DictReader(stream)
+            ]
 
     def write_ledger(self, ledger: Ledger) -> None:
         """Write ``ledger.csv``: a line per phase (field ``all``) and per field of it, and the physical sends."""
@@ -82,7 +95,9 @@ class RunDirectory:
         physical = Count(link_messages=ledger.physical_messages, link_bytes=ledger.physical_bytes)
         rows.append(("physical", "mpi", physical))
         names = [field.name for field in fields(Count)]
-        self._write_csv("ledger.csv", ["phase", "field", *names], ((p, f, *asdict(c).values()) for p, f, c in rows))
+        self._write_csv(
+            "ledger.csv", ["phase", "field", *names], ((p, f, *asdict(c).values()) for p, f, c in rows)
+        )
 
     def read_ledger(self) -> list[dict[str, Any]]:
         """The lines of ``ledger.csv``."""
@@ -98,16 +113,18 @@ class RunDirectory:
 
     def write_network(self, graph: Graph, node_loss: NDArray[np.float64]) -> None:
         """Write ``network.npz``: the last topology and each node's test MSE."""
-        extra = {} if graph.positions is None else {"positions": graph.positions}
-        labels = {} if graph.labels is None else {"labels": np.array(graph.labels, dtype=np.str_)}
-        directed = {"indptr": graph.indptr, "indices": graph.indices, "weights": graph.weights}
-        np.savez(self.path / "network.npz", node_loss=node_loss, **directed, **extra, **labels)
+        arrays: dict[str, Any] = {"indptr": graph.indptr, "indices": graph.indices, "weights": graph.weights}
+        if graph.positions is not None:
+            arrays["positions"] = graph.positions
+        if graph.labels is not None:
+            arrays["labels"] = np.array(graph.labels, dtype=np.str_)
+        np.savez(self.path / "network.npz", node_loss=node_loss, **arrays)
 
     def read_network(self) -> tuple[Graph, NDArray[np.float64]]:
         """The last topology, and each node's test MSE [V]."""
         with np.load(self.path / "network.npz", allow_pickle=False) as stored:
             labels = tuple(str(label) for label in stored["labels"]) if "labels" in stored else None
-            positions = stored["positions"] if "positions" in stored else None
+            positions = stored.get("positions")
             graph = Graph(stored["indptr"], stored["indices"], stored["weights"], labels, positions)
             return graph, stored["node_loss"]
 

@@ -135,9 +135,7 @@ def expected_rounds(scheme: str, depth: int, batch: int, wave: int, form: Form) 
     return SCHEMES[scheme].rounds(depth, -(-batch // wave), backward_depth(depth, form))
 
 
-def expected_numbers(
-    scheme: str, sizes: Sequence[int], batch: int, travelling: int, form: Form
-) -> int:
+def expected_numbers(scheme: str, sizes: Sequence[int], batch: int, travelling: int, form: Form) -> int:
     """Table I's message sizes summed over a mini-batch: numbers that a node sends to each neighbour."""
     depth = len(sizes) - 1
     forward = sum(forward_width(sizes, layer, form) for layer in range(1, depth + 1))
@@ -203,7 +201,7 @@ def build(
 
 
 def check(schedule: Schedule) -> None:
-    """Prove that all terms ride, none before what it needs was delivered, and every travelling number exactly once.
+    """Prove that all terms ride, after what they need was delivered, and every travelling number exactly once.
 
     Raises:
         InputError: naming the round and the field at fault.
@@ -221,7 +219,9 @@ def check(schedule: Schedule) -> None:
                 needed = ("backward", field.layer + 1, field.wave)
             elif field.kind == "slice":
                 if field.start != position:
-                    raise InputError(f"schedule: round {number} sends slice {field.start}, expected {position}")
+                    raise InputError(
+                        f"schedule: round {number} sends slice {field.start}, expected {position}"
+                    )
                 position += field.width
             if needed is not None and needed not in delivered:
                 raise InputError(f"schedule: round {number} sends {field} before {needed} was delivered")
@@ -237,7 +237,9 @@ def check(schedule: Schedule) -> None:
 def _terms(schedule: Schedule) -> set[tuple[Kind, int, int]]:
     """(kind, layer, wave) of everything that a mini-batch has to send, but for slices."""
     depth, waves = schedule.depth, range(len(schedule.waves))
-    terms: set[tuple[Kind, int, int]] = {("features", layer, b) for layer in range(1, depth + 1) for b in waves}
+    terms: set[tuple[Kind, int, int]] = {
+        ("features", layer, b) for layer in range(1, depth + 1) for b in waves
+    }
     if schedule.trains:
         last = depth - backward_depth(depth, schedule.form)
         terms |= {("backward", layer, b) for layer in range(last + 1, depth + 1) for b in waves}

@@ -58,7 +58,12 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _type_name(field: FieldInfo) -> str:
-    limits = [f"{sign} {getattr(limit, name)}" for limit in field.metadata for sign, name in _LIMITS if hasattr(limit, name)]
+    limits = [
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for sign, name in _LIMITS
+        if hasattr(limit, name)
+    ]
     return " ".join([_name(field.annotation), *limits])
 
 
@@ -75,9 +80,9 @@ def _name(annotation: Any) -> str:
         return f"list of {_name(get_args(annotation)[0])}"
     if origin is not None:
         return " | ".join(_name(argument) for argument in get_args(annotation) if argument is not type(None))
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true | false"}.get(
-        annotation.__name__, annotation.__name__
-    )
+    words = {"str": "text", "int": "integer", "float": "number", "bool": "true | false"}
+    name: str = annotation.__name__
+    return words.get(name, name)
 
 
 def _default(field: FieldInfo) -> str:

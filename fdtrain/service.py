@@ -132,7 +132,8 @@ class Host:
 
     def _cut(self, samples: Samples) -> list[Rows]:
         return [
-            Rows(*(np.ascontiguousarray(array[:, ids].swapaxes(0, 1)) for array in samples)) for ids in self._ids
+            Rows(*(np.ascontiguousarray(array[:, ids].swapaxes(0, 1)) for array in samples))
+            for ids in self._ids
         ]
 
     def _assemble(self, parts: Sequence[Array]) -> Array:

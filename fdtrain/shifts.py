@@ -43,8 +43,8 @@ def check_shift(kind: str, strength: Array, ids: NDArray[np.int64]) -> None:
             root = "1 + the degree" if kind == "gcn" else "the degree"
             others = "adjacency or laplacian" if (strength <= -1).any() else "adjacency, laplacian or gcn"
             raise InputError(
-                f"model.shift: node {ids[bad[0]]} has weighted degree {found:g}{why}, but '{kind}' divides by the "
-                f"square root of {root}; use {others}, or a connected topology with positive weights"
+                f"model.shift: node {ids[bad[0]]} has weighted degree {found:g}{why}, but '{kind}' divides by "
+                f"the square root of {root}; use {others}, or a connected topology with positive weights"
             )
 
 

@@ -21,7 +21,9 @@ def summarize(run: RunDirectory) -> Table:
     table.add_row("mse", f"train {last.mse_train:.5g}, test {last.mse_test:.5g} after {last.epoch} epochs")
     if train["rounds"]:
         table.add_row("disagreement", f"{last.disagreement:.4g}")
-        table.add_row("rounds", f"{train['rounds']:,} of training, {count['test', 'all']['rounds']:,} of testing")
+        table.add_row(
+            "rounds", f"{train['rounds']:,} of training, {count['test', 'all']['rounds']:,} of testing"
+        )
         radio, link = train["radio_messages"], train["link_messages"]
         table.add_row("radio", f"{radio:,} broadcasts, {size(train['radio_bytes'])}")
         table.add_row("links", f"{link:,} messages, {size(train['link_bytes'])}")

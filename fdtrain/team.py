@@ -21,7 +21,10 @@ class Team:
         self._failed = False  # whether all ranks have raised rank 0's error
 
     def share(self, make: Callable[..., Any], *arguments: Any) -> Any:
-        """What rank 0 makes from `arguments`, on every rank. If making it fails, all ranks raise the error, or none."""
+        """What rank 0 makes from `arguments`, on every rank.
+
+        If making it fails, all ranks raise the error, or none.
+        """
         return self.deal(lambda: [make(*arguments)] * self.size)
 
     def deal(self, make: Callable[..., Sequence[Any]], *arguments: Any) -> Any:

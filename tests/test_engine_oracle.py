@@ -367,6 +367,19 @@ def test_divergence_is_located(ranks: int) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("limit", "epochs"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_a_limit_ends_the_run_wherever_it_is_reached(limit: int, epochs: int) -> None:
+    """Two mini-batches per epoch; no epoch is begun in which none would run."""
+    rng = np.random.default_rng(4)
+    data = Given(samples(4, 3, (2, 1), rng), samples(2, 3, (2, 1), rng), np.tile(np.arange(4), (5, 1)))
+    model = Gcnn((2, 1), ("tanh",))
+    job = make_job(model, data, batch=2, limit=limit)
+    path, theta = still(Graph.from_edges(3, [[0, 1], [1, 2]])), np.ones((3, model.num_parameters))
+    host, _ = trained(job, path, data, theta, 2)
+    assert [row.epoch for row in host.outcome.rows] == list(range(1, epochs + 1))
+    assert host.outcome.ledger.total["train"].rounds == limit * len(job.schedule(2).rounds)
+
+
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_topology_without_a_shift_is_refused_by_all_ranks(ranks: int) -> None:
     rng = np.random.default_rng(2)
@@ -385,4 +398,4 @@ def test_a_topology_without_a_shift_is_refused_by_all_ranks(ranks: int) -> None:
 
     in_threads(ranks, work)
     assert sorted(rank for rank, _ in raised) == list(range(ranks))
-    assert all("node 4 is isolated" in message for _, message in raised)
+    assert all("node 4 has weighted degree 0" in message for _, message in raised)

@@ -110,6 +110,11 @@ def test_names() -> None:
 @pytest.mark.parametrize(
     ("nodes", "edges", "weights", "message"),
     [
+        (3, [[0, 1], [1, 2]], [1j, 1.0], "weights: must hold real numbers, found complex128"),
+        (3, [[0, 1], [1, 2]], ["1", "2"], "weights: must hold real numbers, found <U1"),
+        (3, [[0, 1], [1, 2]], [[1.0], [2.0]], r"weights: must have the shape \[M\], found \[2, 1\]"),
+        (3, [[0, 1], [1, 2]], [[1.0], [2.0, 3.0]], "weights: must be an array of numbers"),
+        (3, [[0, 1]], [np.longdouble("1e400")], r"edge \(0, 1\) has weight inf"),
         (0, [], None, "at least 1 node, found 0"),
         (-1, [], None, "at least 1 node, found -1"),
         (3, [[0, 1], [1, 3]], None, r"edge \(1, 3\) names a node outside 0 … 2"),
@@ -137,6 +142,13 @@ def test_edges_that_make_no_graph(nodes: int, edges: Any, weights: Any, message:
         ([[0, np.nan], [1, 0]], "every entry must be finite"),
         ([[0, 1], [np.inf, 0]], "every entry must be finite"),
         ([[0, 1], [1, 0.5]], "node 1 has a self-loop"),
+        ([[0, 1j], [1, 0]], "must hold real numbers, found complex128"),
+        (csr_array(np.array([[0, 1j], [1, 0]])), "must hold real numbers, found complex128"),
+        ([[0, "a"], [1, 0]], "must hold real numbers, found <U"),
+        ([[0, None], [1, 0]], "must hold real numbers, found object"),
+        ([[0, 1], [1]], "must be an array of numbers"),
+        (np.array([[0, np.longdouble("1e400")], [1, 0]]), "every entry must be finite"),
+        (5.0, r"square matrix, found shape \(\)"),
     ],
 )
 def test_matrices_that_make_no_graph(A: Any, message: str) -> None:
@@ -150,10 +162,51 @@ def test_no_graph_without_nodes() -> None:
         Graph.from_adjacency(np.zeros((0, 0)))
 
 
-@pytest.mark.parametrize("edges", [[[0.7, 1.2]], [[np.nan, 1.0]], [[0, 1, 2], [3, 4, 5]]])
+@pytest.mark.parametrize(
+    "edges",
+    [
+        [[0.7, 1.2]],
+        [[np.nan, 1.0]],
+        [[0, 1, 2], [3, 4, 5]],
+        [0, 1],
+        [[[0, 1]]],
+        [[0, 1], [2]],
+        [["0", "1"]],
+        [[False, True]],
+        [[0, 2**70]],
+        np.zeros((0, 3), dtype=int),
+    ],
+)
 def test_edges_are_pairs_of_whole_numbers(edges: Any) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="edges: must be ") as caught:
         Graph.from_edges(6, edges)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["i1", ">i4", "u8"])
+def test_edges_of_any_integers(dtype: str) -> None:
+    assert Graph.from_edges(3, np.array([[0, 1], [2, 1]], dtype=dtype)) == Graph.from_edges(
+        3, [(0, 1), (1, 2)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("container", "dtype"),
+    [(csr_array, dtype) for dtype in ("?", "i1", "u8", "f4", np.longdouble)]
+    + [(np.array, dtype) for dtype in ("?", "i1", "u8", "f2", ">f4", ">f8", np.longdouble)],
+)
+def test_adjacency_of_any_real_numbers(container: Any, dtype: Any) -> None:
+    A = container(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=dtype))
+    assert A.dtype == dtype
+    assert Graph.from_adjacency(A) == Graph.from_edges(3, [(0, 1), (1, 2)])
+
+
+@pytest.mark.parametrize("labels", [("Bern",), ("Bern", "Genf", "Zug"), ()])
+def test_every_node_has_a_label_or_none_has(labels: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=f"labels: need one for each of 2 nodes, found {len(labels)}"):
+        Graph.from_edges(2, [[0, 1]], labels=labels)
+    with pytest.raises(InputError, match="labels: need one for each of 2 nodes"):
+        Graph.from_adjacency([[0, 1], [1, 0]], labels=labels)
 
 
 @fixed

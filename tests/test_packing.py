@@ -105,6 +105,18 @@ def test_same_bits_for_every_number_of_ranks(case: str) -> None:
     assert trace(run(made, 1)) == alone  # and once more, with an experiment that has been used
 
 
+@pytest.mark.xfail(
+    strict=True, reason="Pass._messages: reshape(0, -1, …) of a rank without nodes", raises=ValueError
+)
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+@pytest.mark.parametrize("change", [{}, FULL, {"topology": {"kind": "star", "nodes": 5, "connected": False}}])
+def test_more_ranks_than_nodes(change: dict[str, Any], form: str) -> None:
+    """Some ranks host no node: exact consensus is verified on a small complete graph by the whole team."""
+    change = {"topology": {"kind": "complete", "nodes": 5}, "model": {"form": form}} | change
+    alone = trace(run(experiment(change), 1))
+    assert trace(run(experiment(change), 8)) == alone
+
+
 def test_the_cases_are_what_their_names_say() -> None:
     def degrees(case: str) -> list[np.ndarray]:
         made = experiment(CASES[case])

@@ -237,9 +237,9 @@ def test_a_bad_schedule_is_refused(schedule: Schedule, message: str) -> None:
 
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 def test_no_round_of_a_good_schedule_can_be_taken_away(form: Any) -> None:
-    """Whatever is left out, something later, or a travelling number, is missing, up to the last term."""
+    """Whatever is left out, something later, a term, or a travelling number is missing."""
     good = build("piggyback_do", sizes=(4, 3, 2, 1), batch=3, form=form, travelling=83, slices="even")
-    for r in range(len(good.rounds) - 1):
+    for r in range(len(good.rounds)):
         with pytest.raises(InputError):
             check(replace(good, rounds=good.rounds[:r] + good.rounds[r + 1 :]))
 
@@ -251,8 +251,24 @@ def test_a_schedule_that_leaves_a_term_out_is_refused(form: Any, kind: str) -> N
     last = max(r for r, round_ in enumerate(good.rounds) for f in round_.fields if f.kind == kind)
     kept = tuple(f for f in good.rounds[last].fields if f.kind != kind)
     rounds = (*good.rounds[:last], Round(kept), *good.rounds[last + 1 :])
-    with pytest.raises(InputError):
+    message = {
+        "features": "before .* was delivered",
+        "backward": "no round sends backward of layer ., wave 1",
+    }
+    with pytest.raises(InputError, match=message[kind]):
         check(replace(good, rounds=rounds))
+
+
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_term_is_needed(scheme: str, form: Any) -> None:
+    good = build(scheme, sizes=(4, 3, 2, 1), batch=5, wave=2, form=form, travelling=10)
+    for r, round_ in enumerate(good.rounds):
+        for k, field in enumerate(round_.fields):
+            if field.kind != "slice":
+                rest = replace(round_, fields=round_.fields[:k] + round_.fields[k + 1 :])
+                with pytest.raises(InputError, match=field.kind):
+                    check(replace(good, rounds=(*good.rounds[:r], rest, *good.rounds[r + 1 :])))
 
 
 @pytest.mark.parametrize(

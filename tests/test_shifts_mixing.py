@@ -98,8 +98,13 @@ def test_strengths_do_not_depend_on_the_packing() -> None:
 
 @pytest.mark.parametrize("kind", ["normalized_laplacian", "normalized_adjacency"])
 def test_an_isolated_node_has_no_normalised_row(kind: str) -> None:
-    with pytest.raises(InputError, match=f"model.shift: node 7 is isolated, but '{kind}' divides"):
+    with pytest.raises(InputError) as caught:
         check_shift(kind, np.array([2.0, 0.0, 0.0]), np.array([3, 7, 9]))
+    assert str(caught.value) == (
+        "model.shift: node 7 has weighted degree 0 (it hears nobody, or weights cancel), but "
+        f"'{kind}' divides by the square root of the degree; use adjacency, laplacian or gcn, "
+        "or a connected topology with positive weights"
+    )
 
 
 @pytest.mark.parametrize("kind", SHIFTS)
@@ -108,8 +113,11 @@ def test_negative_strengths_are_refused_where_roots_are_taken(kind: str) -> None
     if kind in ("adjacency", "laplacian"):
         check_shift(kind, strength, ids)
     else:
-        with pytest.raises(InputError, match="node 5 has weighted degree -1"):
+        with pytest.raises(InputError, match="node 5 has weighted degree -1, but") as caught:
             check_shift(kind, strength, ids)
+        remedy = str(caught.value).partition(";")[2]
+        assert "use adjacency or laplacian, or" in remedy  # gcn has no root of 1 − 1 either
+        assert "gcn" not in remedy
 
 
 @pytest.mark.parametrize("kind", ["adjacency", "laplacian", "gcn"])

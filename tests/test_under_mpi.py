@@ -1,4 +1,4 @@
-"""Runs the tests of ``tests/mpi`` under mpirun, on 1, 2 and 4 ranks: plain pytest would skip them with status 0."""
+"""Runs ``tests/mpi`` under mpirun, on 1, 2 and 4 ranks: plain pytest would skip them with status 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ FOLDER = Path(__file__).parent / "mpi"
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_mpi_tests_pass(ranks: int) -> None:
-    result = mpirun(ranks, ["-m", "mpi4py", "-m", "pytest", "--only-mpi", "-q", "--color=no", "-p", "no:cacheprovider", str(FOLDER)])
+    result = mpirun(
+        ranks,
+        [
+            "-m",
+            "mpi4py",
+            "-m",
+            "pytest",
+            "--only-mpi",
+            "-q",
+            "--color=no",
+            "-p",
+            "no:cacheprovider",
+            str(FOLDER),
+        ],
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     closing = [line for line in result.stdout.splitlines() if re.search(r"\d+ passed", line)]
     assert len(closing) == ranks, result.stdout

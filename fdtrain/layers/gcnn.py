@@ -16,7 +16,7 @@ and, once per mini-batch, ``gradient``. What the backward pass needs is kept in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -58,8 +58,13 @@ class Layer(Protocol):
     the form; the same for the gradient.
     """
 
-    g_in: int
-    g_out: int
+    @property
+    def g_in(self) -> int:
+        """Features of the input."""
+
+    @property
+    def g_out(self) -> int:
+        """Features of the output."""
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
@@ -236,7 +241,7 @@ class SenderLayer:
         np.matmul(transposed, right[..., self.g_out :], out[:, 1])
 
 
-FORMS = {"receiver": ReceiverLayer, "sender": SenderLayer}
+FORMS: dict[str, Callable[[int, int, Activation], Layer]] = {"receiver": ReceiverLayer, "sender": SenderLayer}
 
 
 @dataclass(frozen=True)
@@ -268,7 +273,7 @@ class Gcnn:
     @property
     def num_parameters(self) -> int:
         """p = |θ|, the length of a node's parameter row."""
-        return self.offsets[-1].stop
+        return sum(math.prod(layer.parameter_shape) for layer in self.layers)
 
     @cached_property
     def offsets(self) -> tuple[slice, ...]:

@@ -1,7 +1,7 @@
 """Data bundles: bring your own graph, features, labels, initial parameters and sample order (SPEC §8).
 
-A row of ``order`` has the N sample indices of an epoch. An index may stand in it more than once, and others not at all:
-that is sampling with replacement.
+A row of ``order`` has the N sample indices of an epoch. An index may stand in it more than once, and others
+not at all: that is sampling with replacement.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class RegressionBundle:
         if edges is None:
             raise self._error("edges", "is missing; topology.kind: bundle needs it, [M, 2]")
         if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in "iu":
-            raise self._error("edges", f"must be integers of shape [M, 2], found {edges.dtype} {list(edges.shape)}")
+            raise self._error(
+                "edges", f"must be integers of shape [M, 2], found {edges.dtype} {list(edges.shape)}"
+            )
         try:
             return Graph.from_edges(self.nodes, edges)
         except InputError as error:
@@ -127,13 +129,21 @@ class RegressionBundle:
         if order is None:
             return None
         wanted = f"[epochs, N] with N = {self.train_samples}"
-        if order.ndim != 2 or order.shape[1] != self.train_samples or not len(order) or order.dtype.kind not in "iu":
-            raise self._error("order", f"must be integers of shape {wanted}, found {order.dtype} {list(order.shape)}")
+        if (
+            order.ndim != 2
+            or order.shape[1] != self.train_samples
+            or not len(order)
+            or order.dtype.kind not in "iu"
+        ):
+            raise self._error(
+                "order", f"must be integers of shape {wanted}, found {order.dtype} {list(order.shape)}"
+            )
         outside = np.argwhere((order < 0) | (order >= self.train_samples))
         if len(outside):
             epoch, place = outside[0]
             raise self._error(
-                "order", f"epoch {epoch} has index {order[epoch, place]}, must be 0 … {self.train_samples - 1}"
+                "order",
+                f"epoch {epoch} has index {order[epoch, place]}, must be 0 … {self.train_samples - 1}",
             )
         return order.astype(np.int64)
 

