@@ -1,4 +1,4 @@
-"""The command line. ``run`` and ``verify`` start an MPI job where they need one; under ``mpirun`` they are its rank 0."""
+"""The command line. Commands that run on ranks start an MPI job; under ``mpirun`` they are its rank 0."""
 
 from __future__ import annotations
 

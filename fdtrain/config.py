@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, Union, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 
 from fdtrain.errors import InputError
 from fdtrain.layers.activations import ACTIVATIONS
@@ -19,7 +19,7 @@ from fdtrain.topology.sources import FileSource, Source, TopologyConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,10 +51,10 @@ class Init(_Section):
 class Model(_Section):
     """The graph convolutional network."""
 
-    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Strict(False)] = Field(
         description="Layer sizes g_0 … g_L: input features first, outputs last.", min_length=2
     )
-    activation: ActivationName | tuple[ActivationName, ...] = Field(
+    activation: ActivationName | Annotated[tuple[ActivationName, ...], Strict(False)] = Field(
         default="sigmoid", description="σ of every layer, or a list of L names."
     )
     negative_slope: float = Field(default=0.01, description="Slope of leaky_relu below 0.", ge=0, le=1)
@@ -299,7 +299,7 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
     location = [part for part in location if not part.startswith(("literal[", "tuple["))]  # pydantic's own
     where = " ".join(".".join(location).split())  # one line, whatever the keys are
-    message, found = problem["msg"], _shown(problem["input"])
+    message, found = problem["msg"].replace("a valid tuple", "a list"), _shown(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
             known = _siblings(problem["loc"], root or [Config])

@@ -11,6 +11,7 @@ when its standard input is closed, at the latest by the end of the process that 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -20,6 +21,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,21 +48,16 @@ class Server:
 
     def serve(self) -> None:
         """Serve until standard input is closed."""
-        for file in (self._listener, self._wakeup, sys.stdin.buffer):
-            self._selector.register(file, selectors.EVENT_READ)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._reap)
+        self._selector.register(0, selectors.EVENT_READ)
         while True:
             for key, _ in self._selector.select():
-                file: Any = key.fileobj
-                if file is self._listener:
-                    self._accept()
-                elif file is self._wakeup:
-                    self._wakeup.recv(4096)
-                    self._reap()
-                elif file is sys.stdin.buffer:
+                if key.fd == 0:
                     if not os.read(0, 4096):
                         return
                 else:
-                    self._hear(file)
+                    key.data()
 
     def _accept(self) -> None:
         stub, _ = self._listener.accept()
@@ -75,7 +72,7 @@ class Server:
         for file in files:
             os.close(file)
         self._stubs[pid] = stub
-        self._selector.register(stub, selectors.EVENT_READ)
+        self._selector.register(stub, selectors.EVENT_READ, partial(self._hear, pid, stub))
 
     def _become(self, request: Mapping[str, Any], files: list[int]) -> NoReturn:
         """In the forked process: be the rank that the stub stands for.
@@ -98,9 +95,8 @@ class Server:
         sys.argv = ["fdtrain", *request["arguments"]]
         sys.exit(_run_rank(request["arguments"]))
 
-    def _hear(self, stub: socket.socket) -> None:
+    def _hear(self, pid: int, stub: socket.socket) -> None:
         """A stub forwards signals, a byte each; when it is gone, its rank has to go as well."""
-        pid = next((pid for pid, known in self._stubs.items() if known is stub), None)
         try:
             heard = stub.recv(64)
         except OSError:
@@ -108,11 +104,12 @@ class Server:
         if not heard:
             self._selector.unregister(stub)
             stub.close()
-        if pid is not None:
+        if pid in self._stubs:
             for number in heard or [signal.SIGKILL]:
                 os.kill(pid, number)
 
     def _reap(self) -> None:
+        self._wakeup.recv(4096)
         while self._stubs:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -120,10 +117,8 @@ class Server:
             stub = self._stubs.pop(pid, None)
             if stub is not None and stub.fileno() >= 0:
                 self._selector.unregister(stub)
-                try:
+                with contextlib.suppress(OSError):  # killed meanwhile
                     stub.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-                except OSError:
-                    pass  # killed meanwhile
                 stub.close()
 
 

@@ -257,4 +257,5 @@ class Pass:
 
     def _messages(self, rows: Array, layer: Layer) -> Array:
         """The own nodes' part of a field's `rows`, [n, w, message_width]."""
-        return rows[: self.n].reshape(self.n, -1, layer.message_width, copy=False)
+        w = rows.shape[1] // layer.message_width
+        return rows[: self.n].reshape(self.n, w, layer.message_width, copy=False)

@@ -1,7 +1,7 @@
 """From the fields of a round to one buffer per peer, and back, with as little copying as possible.
 
-The rows of all seen nodes lie in one array [seen, width], a node's fields side by side. Layers write their messages into
-the first n rows; a peer's rows are received in place below; sums over neighbours read the array as it is.
+The rows of all seen nodes lie in one array [seen, width], a node's fields side by side. Layers write their messages
+into the first n rows; a peer's rows are received in place below; sums over neighbours read the array as it is.
 """
 
 from __future__ import annotations

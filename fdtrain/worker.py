@@ -27,8 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     launched = launched_size()
     if launched is not None and launched != world.Get_size():
         print(
-            f"error: the launcher started {launched} processes, but the MPI library sees {world.Get_size()}: mpirun and "
-            f"the library belong to different MPIs; use the mpirun of the library ({_library()}), or {INSTALL_HINT}",
+            f"error: the launcher started {launched} processes, but the MPI library sees {world.Get_size()}: mpirun "
+            f"and library belong to different MPIs; use the mpirun of the library ({_library()}), or {INSTALL_HINT}",
             file=sys.stderr,
         )
         return 2

@@ -70,7 +70,7 @@ def test_numbers_are_numbers(tmp_path: Path, text: str, value: float) -> None:
 def test_words_are_no_numbers(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, BASE + f"optimizer: {{kind: d_sgd, lr: {text}}}\n")
     assert (
-        f"optimizer.lr: input should be a valid number, unable to parse string as a number, found '{text}'"
+        f"optimizer.lr: input should be a valid number, found '{text}'"
         in (message_of(load, path))
     )
 

@@ -118,9 +118,8 @@ def test_no_mpi_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @needs_mpi
 def test_an_mpi_library_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
-    result = fdtrain(
-        "run", "quickstart", "--ranks", "2", "--out", str(tmp_path / "run"), extra={"MPI4PY_LIBMPI": "/nowhere/libmpi.so"}
-    )
+    missing = {"MPI4PY_LIBMPI": "/nowhere/libmpi.so"}
+    result = fdtrain("run", "quickstart", "--ranks", "2", "--out", str(tmp_path / "run"), extra=missing)
     assert "the MPI library cannot be loaded" in one_line_error(result)
 
 

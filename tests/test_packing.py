@@ -105,9 +105,6 @@ def test_same_bits_for_every_number_of_ranks(case: str) -> None:
     assert trace(run(made, 1)) == alone  # and once more, with an experiment that has been used
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Pass._messages: reshape(0, -1, …) of a rank without nodes", raises=ValueError
-)
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize("change", [{}, FULL, {"topology": {"kind": "star", "nodes": 5, "connected": False}}])
 def test_more_ranks_than_nodes(change: dict[str, Any], form: str) -> None:

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 class NodeRegression(BaseModel):
     """Supervised regression of a label per node, with squared error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Literal["node_regression"] = Field(default="node_regression", description="The task.")
     train_samples: int = Field(default=1000, description="N, training samples per epoch.", ge=1)

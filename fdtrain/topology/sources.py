@@ -24,7 +24,7 @@ Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class Redraw(BaseModel):
     """A topology that changes while the network trains."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     every: int = Field(description="Draw a new graph every so many mini-batches.", ge=1)
 
@@ -32,7 +32,7 @@ class Redraw(BaseModel):
 class Source(BaseModel, ABC):
     """What all kinds share. ``draw`` makes one draw, connected or not; the service asks for another."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     is_random: ClassVar[bool] = False
 
     kind: str
