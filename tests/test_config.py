@@ -158,7 +158,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # types
     ({"topology": 3}, "topology: input should be a valid dictionary"),
     ({"model": [1]}, "model: input should be a valid dictionary"),
-    ({"model": {"sizes": 2}}, "model.sizes: input should be a valid tuple, found 2"),
+    ({"model": {"sizes": 2}}, "model.sizes: input should be a list, found 2"),
     ({"model": {"sizes": [2.5, 1]}}, "model.sizes.0: input should be a valid integer"),
     ({"model": {"activation": 3}}, "config: model.activation: input should be 'sigmoid', 'tanh'"),
     ({"model": {"activation": "tan"}}, "config: model.activation: input should be 'sigmoid', 'tanh'"),

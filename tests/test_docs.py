@@ -70,13 +70,14 @@ COMMANDS = commands()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory as a reader of the README has it: its files, and what its Python blocks wrote."""
+    """A working directory as a reader has it: the README's files, and what all Python blocks wrote."""
     path = tmp_path_factory.mktemp("reader")
     (path / "configs").symlink_to(ROOT / "configs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        for block in blocks(README, "python"):
-            exec(compile(block, "README.md", "exec"), {})
+        for page in PAGES:
+            for block in blocks(page, "python"):
+                exec(compile(block, page.name, "exec"), {})
     for block in blocks(README, "yaml"):
         named = re.match(r"# (\S+\.yaml)\n", block)
         if named:
@@ -84,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_python_blocks_of_the_readme_run(folder: Path) -> None:
+def test_python_blocks_run(folder: Path) -> None:
     assert len(blocks(README, "python")) >= 3
     assert (folder / "data.npz").is_file()
     assert (folder / "mine.yaml").is_file()
