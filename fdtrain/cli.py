@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fdtrain import __version__, config, launcher, resources
@@ -20,7 +19,7 @@ from fdtrain.config import Config
 from fdtrain.driver import Observer, VerificationError, lead, report_verification
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build
-from fdtrain.progress import Display, Events, replay
+from fdtrain.progress import Display, Events, make_console, replay
 from fdtrain.rundir import RunDirectory, check_free
 from fdtrain.summary import summarize
 from fdtrain.team import Team, in_threads
@@ -38,9 +37,7 @@ app = typer.Typer(
 
 ConfigArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="CONFIG", help="A YAML file, or the name of one that comes with fdtrain: quickstart."
-    ),
+    typer.Argument(metavar="CONFIG", help="A YAML file, or one that comes with fdtrain, e.g. quickstart."),
 ]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. training.epochs=5.")
@@ -131,7 +128,6 @@ def run(
     options = ["--overwrite"] if overwrite else []
     options += [] if verify else ["--no-verify"]
     arguments = ["run", config_name, *(overrides or []), "--out", str(path), *options]
-    console = Console()
     _on_ranks(count, team, arguments, path / "logs", work)
     if os.environ.get(EVENTS_VARIABLE):
         return 0
@@ -139,7 +135,7 @@ def run(
         from fdtrain.figures import draw_run
 
         draw_run(RunDirectory(path))
-    console.print(summarize(RunDirectory(path)))
+    make_console(plain=team is not None).print(summarize(RunDirectory(path)))
     return 0
 
 
@@ -190,7 +186,7 @@ def plan(
 
     job = build(config.load(resources.find_config(config_name), overrides or [])).job
     schedule = job.schedule(job.batch)
-    Console().print(render(schedule, rounds))
+    make_console().print(render(schedule, rounds))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 
@@ -221,7 +217,7 @@ def topology(
     for key, value in describe(graph).items():
         shown = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), shown)
-    Console().print(table)
+    make_console().print(table)
     if figure is not None:
         from fdtrain.figures import draw_topology
 
@@ -249,7 +245,7 @@ def check_config(
     else:
         from fdtrain.schema import describe_schema
 
-        Console().print(describe_schema())
+        make_console().print(describe_schema())
     return 0
 
 
@@ -302,9 +298,12 @@ def _count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
     nodes, centralized = experiment.nodes, experiment.config.training.mode == "centralized"
     if team is not None:
         count, asked = team.size, f"{team.size} processes were started"
+        if ranks.isdigit() and int(ranks) != count:
+            raise InputError(f"--ranks: {ranks}, but {asked}; leave --ranks out under a launcher")
     elif ranks in ("auto", "pure"):
         count, asked = (nodes if ranks == "pure" else min(os.cpu_count() or 1, nodes)), f"--ranks {ranks}"
-        count = 1 if ranks == "auto" and centralized else count
+        if ranks == "auto" and (centralized or not launcher.has_mpi()):
+            count = 1
     elif ranks.isdigit() and int(ranks) >= 1:
         count, asked = int(ranks), f"--ranks {ranks}"
     else:
@@ -331,14 +330,18 @@ def _on_ranks(
         InputError, VerificationError, DivergenceError: whatever ended the work.
         typer.Exit: a rank of the MPI job failed.
     """
-    console = Console()
-    observer: Observer = Events(sys.stdout) if os.environ.get(EVENTS_VARIABLE) else Display(console)
+    # Open MPI gives rank 0 a terminal of its own, which is not the user's.
+    display = Display(make_console(plain=team is not None))
+    observer: Observer = Events(sys.stdout) if os.environ.get(EVENTS_VARIABLE) else display
     if team is not None:
         work(team, observer)
     elif count == 1:
-        in_threads(1, lambda alone: work(alone, observer))
+        try:
+            in_threads(1, lambda alone: work(alone, observer))
+        finally:
+            observer.finished()
     else:
-        _launch(count, arguments, logs, Display(console))
+        _launch(count, arguments, logs, display)
 
 
 def _launch(count: int, arguments: list[str], logs: Path | None, display: Display) -> None:

@@ -43,13 +43,18 @@ def launched_rank(environ: Mapping[str, str] = os.environ) -> int:
     return next((int(environ[name]) for name in _RANK_VARIABLES if environ.get(name, "").isdigit()), 0)
 
 
+def has_mpi() -> bool:
+    """Whether mpi4py is installed."""
+    return find_spec("mpi4py") is not None
+
+
 def find_mpirun() -> str:
     """The ``mpirun`` that belongs to this environment, or else the one on the path.
 
     Raises:
         InputError: there is no mpi4py or no ``mpirun``; it says what to install.
     """
-    if find_spec("mpi4py") is None:
+    if not has_mpi():
         raise InputError(
             f"--ranks: several ranks need mpi4py and an MPI, and mpi4py is not installed; {INSTALL_HINT}"
         )

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from fdtrain.driver import Observer
 from fdtrain.service import EpochRow
@@ -30,37 +34,24 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar: Progress | None = None
+        self._bar: Progress
+        self._live: Live | None = None
         self._epochs = 0
         self._since = self._shown = time.monotonic()
 
     def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
         self._epochs = epochs
         ranks_text = f"{ranks} rank{'s' if ranks > 1 else ''}"
-        self._console.print(
-            f"{name}: {nodes} nodes on {ranks_text}, {epochs} epoch{'s' if epochs > 1 else ''}"
-        )
+        epochs_text = f", {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+        self._console.print(f"{name}: {nodes} nodes on {ranks_text}{epochs_text}")
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         self._console.print(comparison_table(comparisons))
         self._since = time.monotonic()
 
     def epoch(self, row: EpochRow) -> None:
-        if self._bar is None and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("epoch"),
-                MofNCompleteColumn(),
-                BarColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-                console=self._console,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=self._epochs)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=row.epoch, description=self._figures(row))
+        if self._console.is_terminal:
+            self._show(row)
         elif row.epoch in (1, self._epochs) or time.monotonic() - self._shown > max(
             1.0, self._elapsed() / 20
         ):
@@ -71,12 +62,29 @@ class Display:
             )
 
     def finished(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def note(self, text: str) -> None:
         self._console.print(text)
+
+    def _show(self, row: EpochRow) -> None:
+        if self._live is None:
+            self._bar = Progress(
+                TextColumn("epoch"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=None),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+                console=self._console,
+            )
+            self._bar.add_task("", total=self._epochs)
+            self._live = Live(self._bar, console=self._console)
+            self._live.start()
+        self._bar.update(TaskID(0), completed=row.epoch)
+        self._live.update(Group(self._bar, Text(self._figures(row))))
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._since
@@ -140,6 +148,13 @@ def replay(line: str, observer: Observer) -> str | None:
         case "error":
             return str(content["message"])
     return None
+
+
+def make_console(*, plain: bool = False) -> Console:
+    """The console for standard output; `plain`: lines without colour and live display, whatever is behind it."""
+    if plain or not sys.stdout.isatty():
+        return Console(width=120, force_terminal=False, no_color=True, highlight=False)
+    return Console(highlight=False)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:

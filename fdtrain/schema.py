@@ -62,7 +62,7 @@ def _type_name(field: FieldInfo) -> str:
         f"{sign} {getattr(limit, name)}"
         for limit in field.metadata
         for sign, name in _LIMITS
-        if hasattr(limit, name)
+        if hasattr(limit, name) and abs(getattr(limit, name)) < 2**31
     ]
     return " ".join([_name(field.annotation), *limits])
 

@@ -69,10 +69,7 @@ def test_numbers_are_numbers(tmp_path: Path, text: str, value: float) -> None:
 @pytest.mark.parametrize("text", ["e3", "1e", "1e-3x", "0x1e-3", "1-3"])
 def test_words_are_no_numbers(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, BASE + f"optimizer: {{kind: d_sgd, lr: {text}}}\n")
-    assert (
-        f"optimizer.lr: input should be a valid number, found '{text}'"
-        in (message_of(load, path))
-    )
+    assert f"optimizer.lr: input should be a valid number, found '{text}'" in (message_of(load, path))
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,11 @@ class NodeRegression(BaseModel):
         return self
 
     def resolved(self, base: Path | None) -> Self:
-        """The same task with the bundle's path made absolute; relative paths start from `base`."""
+        """The same task with the bundle's path made absolute: from `base`, or else from the working directory."""
         if self.bundle is None:
             return self
         path = Path(self.bundle)
-        if not path.is_absolute() and base is not None:
+        if base is not None and ((base / path).exists() or not path.exists()):
             path = base / path
         return self.model_copy(update={"bundle": str(path.absolute())})
 
