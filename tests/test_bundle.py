@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from teams import run
 
 from fdtrain import reference
 from fdtrain.config import from_mapping
 from fdtrain.errors import InputError
-from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.experiment import Experiment, build
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
-from fdtrain.service import Host
 from fdtrain.tasks.bundle import RegressionBundle, read_arrays
-from fdtrain.team import Team, in_threads
-from fdtrain.training import follow
 
 SIZES, ACTIVATIONS = (3, 4, 2), ("tanh", "sigmoid")
 MODEL = Gcnn(SIZES, ACTIVATIONS)
@@ -57,20 +55,6 @@ def experiment(path: Path, **change: Any) -> Experiment:
     for section, values in change.items():
         content[section] = values if section == "topology" else content[section] | values
     return build(from_mapping(content))
-
-
-def run(made: Experiment, ranks: int) -> Host:
-    host = made.host(ranks)
-
-    def work(team: Team) -> None:
-        if team.rank == 0:
-            run_job(made.job, team, host)
-            team.dismiss()
-        else:
-            follow(team)
-
-    in_threads(ranks, work)
-    return host
 
 
 @pytest.mark.parametrize("form", ["receiver", "sender"])

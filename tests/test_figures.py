@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fdtrain import figures
 from fdtrain.errors import InputError
-from fdtrain.figures import draw_run, draw_schedule, draw_topology, layout
+from fdtrain.figures import curves, draw_run, draw_schedule, draw_topology, layout
 from fdtrain.graph import Graph
 from fdtrain.rundir import RunDirectory
 from fdtrain.schedule import build
@@ -121,7 +120,7 @@ def test_curves_hold_the_metrics_against_cumulative_cost(tmp_path: Path, drawn: 
      (5 * 10**9, (1e9, "GB")), (10**21, (1e15, "PB"))],
 )  # fmt: skip
 def test_bytes_are_shown_in_decimal_units(largest: int, unit: tuple[float, str]) -> None:
-    assert figures._bytes_unit(largest) == unit
+    assert curves._bytes_unit(largest) == unit
 
 
 def test_a_flat_loss_stays_on_a_linear_axis(tmp_path: Path, drawn: list[Any]) -> None:

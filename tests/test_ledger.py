@@ -5,13 +5,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from teams import run
 
 from fdtrain.config import from_mapping
-from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.experiment import Experiment, build
 from fdtrain.ledger import PHASES, Count, Ledger
-from fdtrain.service import Host
-from fdtrain.team import Team, in_threads
-from fdtrain.training import follow
 
 TOPOLOGIES: dict[str, dict[str, Any]] = {
     "static": {},
@@ -34,20 +32,6 @@ def experiment(
         "optimizer": {"kind": "d_sgd", "lr": 1e-3},
     }
     return build(from_mapping(content))
-
-
-def run(made: Experiment, ranks: int) -> Host:
-    host = made.host(ranks)
-
-    def work(team: Team) -> None:
-        if team.rank == 0:
-            run_job(made.job, team, host)
-            team.dismiss()
-        else:
-            follow(team)
-
-    in_threads(ranks, work)
-    return host
 
 
 def waves_of(samples: int, wave: int) -> list[int]:

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from teams import run
 
 from fdtrain.config import from_mapping
-from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.experiment import Experiment, build
 from fdtrain.graph import Graph
 from fdtrain.service import Host
-from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import BundleSource
-from fdtrain.training import follow
 
 ERDOS = {"kind": "erdos_renyi", "nodes": 11, "mean_degree": 2.0, "connected": False}
 FULL = {"training": {"wave": 4}}
@@ -59,20 +58,6 @@ def experiment(change: dict[str, Any]) -> Experiment:
         replaced = section == "topology" and "kind" in values
         content[section] = values if replaced else content[section] | values
     return build(from_mapping(content))
-
-
-def run(made: Experiment, ranks: int) -> Host:
-    host = made.host(ranks)
-
-    def work(team: Team) -> None:
-        if team.rank == 0:
-            run_job(made.job, team, host)
-            team.dismiss()
-        else:
-            follow(team)
-
-    in_threads(ranks, work)
-    return host
 
 
 def trace(host: Host) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""A run's pictures: loss and disagreement as curves, and its last network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.errors import InputError
+from fdtrain.figures.canvas import BLUE, GREEN, ORANGE, plain_log_ticks, readable, sheet
+from fdtrain.figures.network import NETWORK, draw_network
+from fdtrain.rundir import RunDirectory
+from fdtrain.service import EpochRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+CURVES = (6.0, 3.6)  # inches
+
+
+def draw_run(run: RunDirectory) -> list[Path]:
+    """Draw what is in `run` into its ``figures`` folder: loss, disagreement, and the last network.
+
+    A centralized run sends nothing: its loss is drawn against epochs, in ``loss_epochs.png``.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: the run has no finished epoch.
+    """
+    rows = run.read_metrics() if (run.path / "metrics.csv").exists() else []
+    if not rows:
+        raise InputError(f"{run.path}: has no finished epoch in metrics.csv, so there is nothing to draw")
+    epochs, rounds = [row.epoch for row in rows], [row.rounds for row in rows]
+    size, unit = _bytes_unit(max(row.bytes for row in rows))
+    loss = {
+        "train": ([row.mse_train for row in rows], ORANGE),
+        "test": ([row.mse_test for row in rows], BLUE),
+    }
+    spread = {"": ([row.disagreement for row in rows], GREEN)}
+    figures = [
+        ("loss_rounds", rounds, "message-passing rounds", "MSE", loss),
+        ("loss_bytes", [row.bytes / size for row in rows], f"sent over all links ({unit})", "MSE", loss),
+        ("disagreement", epochs, "epoch", r"disagreement, RMS of $\Vert\theta^i-\bar\theta\Vert$", spread),
+    ]
+    if not any(rounds):
+        figures = [("loss_epochs", epochs, "epoch", "MSE", loss)]
+    elif not any(row.bytes for row in rows):
+        del figures[1]
+    written = []
+    for name, x, xlabel, ylabel, curves in figures:
+        written.append(run.figures / f"{name}.png")
+        with sheet(written[-1], CURVES) as figure:
+            _draw_curves(figure.add_subplot(), rows, np.asarray(x, dtype=np.float64), curves)
+            figure.axes[0].set(xlabel=xlabel, ylabel=ylabel)
+    if (run.path / "network.npz").exists():
+        graph, node_loss = run.read_network()
+        written.append(run.figures / "network.png")
+        with sheet(written[-1], NETWORK) as figure:
+            draw_network(figure, graph, node_loss, "test MSE of the node", "")
+    return written
+
+
+def _draw_curves(
+    axes: Axes, rows: Sequence[EpochRow], x: Array, curves: dict[str, tuple[list[float], str]]
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    values = readable(np.array([values for values, _ in curves.values()]))
+    finite = np.isfinite(values)
+    seen = values[finite]
+    for (name, (_, colour)), y, good in zip(curves.items(), values, finite, strict=True):
+        style: dict[str, Any] = {"linestyle": "--" if name == "train" else "-", "label": name}
+        if len(rows) <= 30:
+            style |= {"marker": "o" if name == "train" else "s", "markersize": 3.5}
+        axes.plot(x, np.where(good, y, np.nan), color=colour, **style)
+    if len(seen) and seen.min() > 0 and seen.max() / seen.min() >= 8:
+        axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis, float(seen.min()), float(seen.max()))
+    elif len(seen) == 0:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+    elif len(rows) == 1:
+        axes.set_ylim(0, 1.25 * float(seen.max()) or 1.0)
+    axes.set_xlim(0, (1.03 if len(rows) > 1 else 1.5) * x[-1])
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=bool((x == x.round()).all())))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axes.grid(visible=True)
+    if len(curves) > 1:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+    if not finite.all():
+        first = rows[int(np.argmin(finite.all(axis=0)))].epoch
+        axes.set_title(f"diverged in epoch {first:,}", loc="left", color="#B00000")
+
+
+def _bytes_unit(largest: int) -> tuple[float, str]:
+    """The decimal unit in which `largest` bytes are read best."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    power = min(max(len(str(largest)) - 1, 0) // 3, len(units) - 1)
+    return 1000.0**power, units[power]
