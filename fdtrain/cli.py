@@ -154,6 +154,8 @@ def verify(
         raise InputError(
             "training.mode: centralized sends no messages, there is nothing to verify; use distributed"
         )
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no directory {out.parent}; make it, or name another")
     experiment = build(settings)
     team: Team | None = context.obj
 
