@@ -14,15 +14,17 @@ from fdtrain.service import EpochRow, Outcome
 from fdtrain.tasks.base import Samples
 
 
-def train_centralized(experiment: Experiment, on_epoch: Callable[[EpochRow], None] | None = None) -> Outcome:
-    """θ ← θ − α ∇ Σ_b ℓ(b) (SPEC §4), with the oracle's gradient on global matrices; it sends no message.
+def train_centralized(
+    experiment: Experiment, outcome: Outcome, on_epoch: Callable[[EpochRow], None] | None = None
+) -> None:
+    """Train and fill `outcome`: θ ← θ − α ∇ Σ_b ℓ(b) (SPEC §4), with the oracle's gradient on global matrices.
 
     Raises:
         DivergenceError: θ became infinite or NaN.
     """
     job, data, topology = experiment.job, experiment.data, experiment.topology
     model = reference.Model(job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope)
-    theta, outcome, t = experiment.theta[0].copy(), Outcome(), 0
+    theta, t = experiment.theta[0].copy(), 0
     fixed = None if job.streamed else data.dataset(topology.graph(0))
     S, graph = _shift(topology.graph(0), job.shift)
     for epoch in range(job.epochs):
@@ -47,13 +49,11 @@ def train_centralized(experiment: Experiment, on_epoch: Callable[[EpochRow], Non
         if on_epoch is not None:
             on_epoch(row)
         if not np.isfinite(theta).all():
-            number = int(np.flatnonzero(~np.isfinite(theta))[0])
-            layer = next(k for k, part in enumerate(job.model.offsets, start=1) if number < part.stop)
+            layer = job.model.layer_of(int(np.flatnonzero(~np.isfinite(theta))[0]))
             raise DivergenceError(
-                f"training diverged: epoch {epoch + 1}: layer {layer} of the centralized model has parameters that "
-                "are not finite; lower optimizer.lr"
+                f"training diverged: epoch {epoch + 1}: layer {layer} of the centralized model has parameters that are "
+                "not finite; lower optimizer.lr, or check the scale of the data"
             )
-    return outcome
 
 
 def _shift(graph: Graph, kind: str) -> tuple[reference.Matrix, Graph]:

@@ -73,9 +73,13 @@ class Benchmark:
 
     def _yardstick(self) -> Yardstick:
         job, topology = self._experiment.job, self._experiment.topology
-        if job.model.depth != 2 or self._experiment.nodes > 2000:
+        model = job.model
+        if (model.activations, model.form) != (
+            ("sigmoid", "sigmoid"),
+            "receiver",
+        ) or self._experiment.nodes > 2000:
             raise InputError(
-                "bench epochs: the yardstick is for two layers and at most 2000 nodes; use such a config"
+                "bench epochs: the yardstick is for two sigmoid layers in receiver form and at most 2000 nodes"
             )
         graph = topology.graph(0)
         samples, _ = self._experiment.data.dataset(graph)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.table import Table
@@ -17,7 +18,7 @@ from rich.table import Table
 from fdtrain import __version__, config, launcher, resources
 from fdtrain.config import Config
 from fdtrain.driver import Observer, VerificationError, lead, report_verification
-from fdtrain.errors import DivergenceError, InputError
+from fdtrain.errors import DivergenceError, InputError, RunFailedError
 from fdtrain.experiment import Experiment, build
 from fdtrain.progress import Display, Events, make_console, replay
 from fdtrain.rundir import RunDirectory, check_free
@@ -71,7 +72,7 @@ def run_command(arguments: Sequence[str], team: Team | None) -> int:
         return int(status or 0)
     except InputError as error:
         return _fail(str(error), 2)
-    except (VerificationError, DivergenceError) as error:
+    except (VerificationError, DivergenceError, RunFailedError) as error:
         return _fail(str(error), 1)
     except typer.Exit as exit_:
         return exit_.exit_code
@@ -123,7 +124,12 @@ def run(
 
     def work(team: Team, observer: Observer) -> None:
         directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
-        lead(team, experiment, directory, observer, verify=verify)
+        try:
+            lead(team, experiment, directory, observer, verify=verify)
+        except InputError:
+            if not directory.has_metrics():
+                directory.discard()
+            raise
 
     options = ["--overwrite"] if overwrite else []
     options += [] if verify else ["--no-verify"]
@@ -303,7 +309,10 @@ def _count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
         if ranks.isdigit() and int(ranks) != count:
             raise InputError(f"--ranks: {ranks}, but {asked}; leave --ranks out under a launcher")
     elif ranks in ("auto", "pure"):
-        count, asked = (nodes if ranks == "pure" else min(os.cpu_count() or 1, nodes)), f"--ranks {ranks}"
+        count, asked = (
+            (nodes if ranks == "pure" else min(launcher.available_cores(), nodes)),
+            f"--ranks {ranks}",
+        )
         if ranks == "auto" and (centralized or not launcher.has_mpi()):
             count = 1
     elif ranks.isdigit() and int(ranks) >= 1:
@@ -329,7 +338,7 @@ def _on_ranks(
     """Do `work` on rank 0: of the team there is, of this process alone, or of an MPI job that is started for it.
 
     Raises:
-        InputError, VerificationError, DivergenceError: whatever ended the work.
+        InputError, VerificationError, DivergenceError, RunFailedError: whatever ended the work.
         typer.Exit: a rank of the MPI job failed.
     """
     # Open MPI gives rank 0 a terminal of its own, which is not the user's.
@@ -350,6 +359,8 @@ def _launch(count: int, arguments: list[str], logs: Path | None, display: Displa
     """Start the MPI job, show what it reports, and end as it ended."""
     with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
         reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(_IMPORTED)}
+        signal.signal(signal.SIGTERM, _exit_on_signal)
+        signal.signal(signal.SIGHUP, _exit_on_signal)
         job = launcher.Job(count, arguments, reporting, Path(scratch))
         message = None
         try:
@@ -364,8 +375,12 @@ def _launch(count: int, arguments: list[str], logs: Path | None, display: Displa
         if status == 0:
             return
         if message is not None:
-            raise InputError(message) if status == 2 else DivergenceError(message)
+            raise InputError(message) if status == 2 else RunFailedError(message)
         _explain_failure(status, job.log, logs)
+
+
+def _exit_on_signal(number: int, frame: Any) -> None:
+    sys.exit(128 + number)  # by way of what cleans up
 
 
 def _explain_failure(status: int, log: Path, logs: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ class Init(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"low, high: must be less than 1e308 apart, found {self.low} and {self.high}")
         if self.low >= self.high:
             raise ValueError(f"low, high: low must be below high, found {self.low} and {self.high}")
         return self
@@ -194,7 +197,9 @@ class _Dumper(yaml.SafeDumper):
 
 for _side in (_Loader, _Dumper):
     _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
     )
 
 

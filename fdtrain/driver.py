@@ -159,14 +159,13 @@ def lead(
     if comparisons:
         file = None if directory is None else directory.path / "verify.json"
         report_verification(comparisons, file, observer)
-    outcome = Outcome()
+    host = experiment.host(team.size, on_epoch)
+    outcome = host.outcome
     try:
         if distributed:
-            host = experiment.host(team.size, on_epoch)
-            outcome = host.outcome
             run_job(experiment.job, team, host)
         else:
-            outcome = train_centralized(experiment, on_epoch)
+            train_centralized(experiment, outcome, on_epoch)
     finally:
         if directory is not None and outcome.rows:
             _write_results(directory, experiment, outcome, team, time.time() - started)

@@ -81,6 +81,10 @@ class Engine:
 
         A schedule without a backward pass (scheme ``inference``) leaves the parameters as they are.
         """
+        with np.errstate(all="ignore"):  # what is not finite is looked for in θ
+            return self._train(schedule, x, y)
+
+    def _train(self, schedule: Schedule, x: Array, y: Array) -> Array:
         pass_ = self._passes["train", schedule]
         if not schedule.trains:
             return self._run(pass_, x, y)
@@ -93,7 +97,8 @@ class Engine:
 
     def infer(self, schedule: Schedule, x: Array, y: Array) -> Array:
         """Forward only, every node with its own θ^i; return Σ_b ℓ_i, [n]."""
-        return self._run(self._passes["test", schedule], x, y)
+        with np.errstate(all="ignore"):
+            return self._run(self._passes["test", schedule], x, y)
 
     def layouts(self, schedule: Schedule) -> list[Layout]:
         """The rounds of a training `schedule` as they go over the wire."""

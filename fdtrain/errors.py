@@ -12,5 +12,9 @@ class DivergenceError(ArithmeticError):
     """Training produced a value that is not finite; the message names the epoch, the node and the layer."""
 
 
+class RunFailedError(RuntimeError):
+    """A run on other processes failed; the message is what they said."""
+
+
 class MessageTimeoutError(RuntimeError):
     """A neighbour's message did not arrive before the deadline."""

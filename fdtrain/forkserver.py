@@ -34,6 +34,7 @@ class Server:
     """Listens on a socket for stubs, forks their ranks, tells them how the ranks ended."""
 
     def __init__(self, address: Path) -> None:
+        self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(address))
@@ -61,9 +62,20 @@ class Server:
 
     def _accept(self) -> None:
         stub, _ = self._listener.accept()
-        header, files, _, _ = socket.recv_fds(stub, MAX_HEADER, MAX_FILES)
-        while not header.endswith(b"\n"):
-            header += stub.recv(MAX_HEADER)
+        stub.settimeout(10.0)
+        files: list[int] = []
+        try:
+            header, files, _, _ = socket.recv_fds(stub, MAX_HEADER, MAX_FILES)
+            while not header.endswith(b"\n"):
+                part = stub.recv(MAX_HEADER)
+                if not part:
+                    raise ConnectionError
+                header += part
+        except OSError:  # the stub was killed before it had said all
+            for file in files:
+                os.close(file)
+            stub.close()
+            return
         request = json.loads(header)
         pid = os.fork()
         if pid == 0:
@@ -80,6 +92,8 @@ class Server:
         It leaves by an ordinary exit, and not ``os._exit``, since an MPI may say goodbye to its launcher only then.
         """
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self._pid:
+            sys.exit(1)  # the server is gone already
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -97,6 +111,8 @@ class Server:
 
     def _hear(self, pid: int, stub: socket.socket) -> None:
         """A stub forwards signals, a byte each; when it is gone, its rank has to go as well."""
+        if stub.fileno() < 0:  # its rank has ended in this same moment
+            return
         try:
             heard = stub.recv(64)
         except OSError:

@@ -148,10 +148,6 @@ class Graph:
         count: Any = connected_components(pattern, directed=False, return_labels=False)
         return int(count)
 
-    def name_of(self, node: int) -> str:
-        """The node's label where it has one, its number otherwise."""
-        return str(node) if self.labels is None else f"{node} ({self.labels[node]})"
-
     def __eq__(self, other: Any) -> bool:
         return (
             isinstance(other, Graph)

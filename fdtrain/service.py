@@ -115,8 +115,9 @@ class Host:
         if seen:
             first = min(seen)
             self._failure = DivergenceError(
-                f"training diverged: epoch {epoch + 1}, mini-batch {first.minibatch}: node {first.node}, layer "
-                f"{first.layer} has parameters that are not finite; lower optimizer.lr or the mixing's beta"
+                f"training diverged: epoch {epoch + 1}, mini-batch {first.minibatch}: node {first.node}, "
+                f"layer {first.layer} has parameters that are not finite; lower optimizer.lr or the mixing's beta, "
+                "or check the scale of the data"
             )
         if self._on_epoch is not None:
             self._on_epoch(row)

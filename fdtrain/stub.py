@@ -46,7 +46,8 @@ def main(address: str, arguments: list[str]) -> int:
         answer += part
     status = int(answer)
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from rich.markup import escape
 from rich.table import Table
 
 from fdtrain.progress import duration, size
@@ -32,5 +33,5 @@ def summarize(run: RunDirectory) -> Table:
                 table.add_row("", f"{field}: {size(count[phase, field]['link_bytes'])}")
         table.add_row("physical", f"{physical['link_messages']:,} sends, {size(physical['link_bytes'])}")
     table.add_row("time", f"{duration(seconds)} on {environment['ranks']} rank(s)")
-    table.add_row("files", str(run.path))
+    table.add_row("files", escape(str(run.path)))
     return table

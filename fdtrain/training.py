@@ -79,37 +79,36 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         InputError: on all ranks, when the topology service finds no usable graph.
     """
     serve = cast(Service, service)  # called on rank 0 only
-    with np.errstate(all="ignore"):  # what is not finite is looked for explicitly
-        ids, theta = team.deal(lambda: serve.parameters())
-        engine = Engine(job.model, job.shift, job.loss, job.optimizer, team.transport, theta)
-        rows = None if job.streamed else team.deal(lambda: serve.dataset())
-        diverged: Diverged | None = None
-        t = 0
-        for epoch in range(job.epochs):
-            order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
-            if order is None:
+    ids, theta = team.deal(lambda: serve.parameters())
+    engine = Engine(job.model, job.shift, job.loss, job.optimizer, team.transport, theta)
+    rows = None if job.streamed else team.deal(lambda: serve.dataset())
+    diverged: Diverged | None = None
+    t = 0
+    for epoch in range(job.epochs):
+        order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
+        if order is None:
+            break
+        losses = []
+        for chosen in job.batches(order):
+            if t == job.limit:
                 break
-            losses = []
-            for chosen in job.batches(order):
-                if t == job.limit:
-                    break
-                if job.rewires_at(t):
-                    engine.rewire(team.deal(lambda t: serve.neighbourhoods(t), t), job.programme)
-                if rows is None:
-                    x, y = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
-                else:
-                    x, y = rows[0].x[:, chosen], rows[0].y[:, chosen]
-                losses.append(engine.minibatch(job.schedule(len(chosen)), x, y))
-                if diverged is None and not np.isfinite(engine.theta).all():
-                    diverged = _locate(t, engine, ids)
-                t += 1
-            x, y = rows[1] if rows is not None else team.deal(lambda t: serve.test(t), t - 1)
-            test_loss = engine.infer(job.test_schedule, x, y)
-            train_loss = np.stack(losses, axis=1)
-            report = Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)
-            reports = team.control.gather(report)
-            if reports is not None:
-                serve.end(epoch, reports)
+            if job.rewires_at(t):
+                engine.rewire(team.deal(lambda t: serve.neighbourhoods(t), t), job.programme)
+            if rows is None:
+                x, y = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
+            else:
+                x, y = rows[0].x[:, chosen], rows[0].y[:, chosen]
+            losses.append(engine.minibatch(job.schedule(len(chosen)), x, y))
+            if diverged is None and not np.isfinite(engine.theta).all():
+                diverged = _locate(t, engine, ids)
+            t += 1
+        x, y = rows[1] if rows is not None else team.deal(lambda t: serve.test(t), t - 1)
+        test_loss = engine.infer(job.test_schedule, x, y)
+        train_loss = np.stack(losses, axis=1)
+        report = Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)
+        reports = team.control.gather(report)
+        if reports is not None:
+            serve.end(epoch, reports)
 
 
 def follow(team: Team) -> None:
@@ -128,5 +127,4 @@ def log_to(folder: Path, team: Team) -> None:
 
 def _locate(t: int, engine: Engine, ids: NDArray[np.int64]) -> Diverged:
     node, number = np.argwhere(~np.isfinite(engine.theta))[0]
-    layer = next(k for k, part in enumerate(engine.model.offsets, start=1) if number < part.stop)
-    return Diverged(t, int(ids[node]), layer)
+    return Diverged(t, int(ids[node]), engine.model.layer_of(int(number)))

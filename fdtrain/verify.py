@@ -72,9 +72,8 @@ class Verifier:
         outcome = self._run(theta, limit=1)
         _, S, samples = next(self._minibatches(1))
         wanted = reference.mse(samples.y, self._model.forward(S, samples.x, theta))
-        return Comparison(
-            1, "forward pass, different θ at every node", abs(outcome.rows[-1].mse_train / wanted - 1), 1e-12
-        )
+        error = _relative(np.array(outcome.rows[-1].mse_train), np.array(wanted))
+        return Comparison(1, "forward pass, different θ at every node", error, 1e-12)
 
     def gradient(self) -> Comparison:
         """1: every node's local gradient, with a different θ at every node.

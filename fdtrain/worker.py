@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import traceback
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from mpi4py import MPI
 
 from fdtrain.errors import InputError
-from fdtrain.launcher import INSTALL_HINT, launched_size
+from fdtrain.launcher import INSTALL_HINT, launched_rank, launched_size
 from fdtrain.team import Team
 from fdtrain.training import follow
 from fdtrain.transport.mpi import MpiControl, MpiTransport
@@ -26,13 +27,26 @@ def main(arguments: Sequence[str]) -> int:
     world = MPI.COMM_WORLD
     launched = launched_size()
     if launched is not None and launched != world.Get_size():
+        if launched_rank() > 0:
+            return 2
         print(
             f"error: the launcher started {launched} processes, but the MPI library sees {world.Get_size()}: mpirun "
             f"and library belong to different MPIs; use the mpirun of the library ({_library()}), or {INSTALL_HINT}",
             file=sys.stderr,
         )
         return 2
-    deadline = float(os.environ.get(DEADLINE_VARIABLE, "120"))
+    text = os.environ.get(DEADLINE_VARIABLE, "120")
+    try:
+        deadline = float(text)
+    except ValueError:
+        deadline = 0.0
+    if not 0 < deadline < math.inf:
+        if world.Get_rank() == 0:
+            print(
+                f"error: {DEADLINE_VARIABLE}: must be a number of seconds > 0, found '{text}'",
+                file=sys.stderr,
+            )
+        return 2
     team = Team(MpiTransport(world.Dup(), deadline), MpiControl(world.Dup()))
     try:
         if team.rank == 0:
@@ -46,19 +60,24 @@ def main(arguments: Sequence[str]) -> int:
     except InputError:  # rank 0 raises the same, and says it
         return 2
     except BaseException as error:
-        _report(team, error)
-        world.Abort(1)
+        try:
+            _report(team, error)
+        finally:
+            world.Abort(1)
         raise
 
 
 def _report(team: Team, error: BaseException) -> None:
     text = "".join(traceback.format_exception(error))
     place = "standard error"
-    if team.logs is not None:
-        place = str(team.logs / f"rank-{team.rank}.log")
-        with open(place, "a", encoding="utf-8") as stream:
+    try:
+        if team.logs is None:
+            raise FileNotFoundError
+        log = team.logs / f"rank-{team.rank}.log"
+        with log.open("a", encoding="utf-8") as stream:
             stream.write(text)
-    else:
+        place = str(log)
+    except OSError:
         sys.stderr.write(text)
     reason = "".join(traceback.format_exception_only(error)).strip().replace("\n", " ")
     print(f"error: rank {team.rank} failed: {reason}; traceback in {place}", file=sys.stderr, flush=True)

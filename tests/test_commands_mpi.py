@@ -258,7 +258,7 @@ def test_a_topology_that_cannot_be_drawn_later_ends_all_ranks(tmp_path: Path) ->
 def test_launcher_and_library_that_do_not_match(tmp_path: Path) -> None:
     """What an MPICH mpirun does with an Open MPI library: many processes, each alone in its world."""
     command = [sys.executable, "-m", "fdtrain", "run", "quickstart", "--out", str(tmp_path / "run")]
-    env = environment({"PMI_SIZE": "4", "PMI_RANK": "1"})
+    env = environment({"PMI_SIZE": "4", "PMI_RANK": "0"})
     env.pop("PMI_FD", None)
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert "the launcher started 4 processes, but the MPI library sees 1" in one_line_error(result)

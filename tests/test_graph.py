@@ -101,12 +101,6 @@ def test_smallest_graphs() -> None:
     assert Graph.from_adjacency([[0.0]]) == alone
 
 
-def test_names() -> None:
-    graph = Graph.from_edges(2, [[0, 1]], labels=("Bern", "Genf"))
-    assert graph.name_of(1) == "1 (Genf)"
-    assert Graph.from_edges(2, [[0, 1]]).name_of(1) == "1"
-
-
 @pytest.mark.parametrize(
     ("nodes", "edges", "weights", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,11 +99,42 @@ def test_ranks_do_not_outlive_a_killed_launcher(job: tuple[subprocess.Popen[str]
 
 
 @needs_mpi
-def test_an_interrupt_ends_the_job(job: tuple[subprocess.Popen[str], str, list[int]]) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_job_and_leaves_nothing(
+    job: tuple[subprocess.Popen[str], str, list[int]], how: signal.Signals
+) -> None:
     process, marker, _ = job
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) != 0
+    process.send_signal(how)
+    assert process.wait(timeout=15) in (128 + how, -how)
     assert wait_until(lambda: not processes(marker), 5), processes(marker)
+    assert not list(Path(marker).glob("fdtrain-*"))
+
+
+def test_a_stub_that_dies_before_it_has_said_all_does_not_hold_up_the_server(tmp_path: Path) -> None:
+    address = tmp_path / "ranks"
+    command = [sys.executable, "-c", SERVER_WITHOUT_MPI, str(address)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    for said in (b"", b'{"files": ['):
+        with socket.socket(socket.AF_UNIX) as stub:
+            stub.connect(str(address))
+            if said:
+                stub.sendall(said)
+    server.stdin.close()
+    assert server.wait(timeout=5) == 0
+    server.stdout.close()
+
+
+SERVER_WITHOUT_MPI = """
+import sys
+from pathlib import Path
+from fdtrain.forkserver import Server
+server = Server(Path(sys.argv[1]))
+print("ready", flush=True)
+server.serve()
+"""
 
 
 def test_no_mpi_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,11 +155,30 @@ def test_an_mpi_library_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> Non
     assert "the MPI library cannot be loaded" in one_line_error(result)
 
 
+@needs_mpi
+def test_a_temporary_directory_with_too_long_a_path_is_one_line(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    result = fdtrain(
+        "run", "ci/smoke", "--ranks", "2", "--out", str(tmp_path / "run"), extra={"TMPDIR": str(long)}
+    )
+    assert "TMPDIR: the path of a temporary directory is too long" in one_line_error(result)
+
+
+@needs_mpi
+@pytest.mark.parametrize("text", ["abc", "-1", "nan"])
+def test_a_deadline_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
+    extra = {"FDTRAIN_DEADLINE": text}
+    result = fdtrain("run", "ci/smoke", "--ranks", "2", "--out", str(tmp_path / "run"), extra=extra)
+    assert f"FDTRAIN_DEADLINE: must be a number of seconds > 0, found '{text}'" in one_line_error(result)
+
+
 def test_launched_size() -> None:
     assert launcher.launched_size({}) is None
     assert launcher.launched_size({"OMPI_COMM_WORLD_SIZE": "4"}) == 4
     assert launcher.launched_size({"PMI_SIZE": "3"}) == 3
     assert launcher.launched_size({"SLURM_STEP_NUM_TASKS": "2"}) == 2
+    assert launcher.launched_size({"SLURM_STEP_NUM_TASKS": "1"}) is None  # an interactive shell
 
 
 def test_what_the_user_set_wins(monkeypatch: pytest.MonkeyPatch) -> None:

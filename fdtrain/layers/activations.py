@@ -1,4 +1,4 @@
-"""Activation functions σ, with σ' written in terms of the output y = σ(h), so that h need not be kept."""
+"""Activation functions σ and their slopes σ'."""
 
 from __future__ import annotations
 
@@ -12,43 +12,38 @@ Array = NDArray[np.float64]
 
 
 class Activation(Protocol):
-    """A pointwise function."""
+    """A pointwise function and its slope."""
 
     def apply(self, h: Array, out: Array) -> None:
-        """out ← σ(h), overwriting h. `h` is contiguous: NumPy's exp and tanh may round otherwise on strided arrays."""
+        """out ← σ(h), and h ← σ'(h) for the backward pass, accurate where σ saturates.
 
-    def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
-        """out ← z ⊙ σ'(h), from y = σ(h); q of SPEC §2. `out` may not share memory with `y` or `z`."""
+        `h` is contiguous, `out` need not be: NumPy's exp and tanh may round otherwise on strided arrays.
+        """
 
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """σ(h) = 1/(1 + e^−h)."""
+    """y = σ(h) = 1/(1 + e), σ'(h) = e y², with e = e^−h; (1 − y) y would lose all digits as y approaches 1."""
 
     def apply(self, h: Array, out: Array) -> None:
         np.negative(h, h)
-        np.exp(h, h)  # overflows to inf for h < −709, and 1/(1 + inf) = 0 is right
-        np.add(h, 1.0, h)
-        np.reciprocal(h, out)
-
-    def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
-        np.subtract(1.0, y, out)
-        np.multiply(out, y, out)
-        np.multiply(out, z, out)
+        np.minimum(h, 700.0, out=h)  # e^709 overflows
+        np.exp(h, h)
+        np.add(h, 1.0, out)
+        np.reciprocal(out, out)
+        np.multiply(h, out, h)
+        np.multiply(h, out, h)
 
 
 @dataclass(frozen=True)
 class Tanh:
-    """σ(h) = tanh h."""
+    """σ(h) = tanh h, σ'(h) = 4e/(1 + e)², with e = e^−2|h|."""
 
     def apply(self, h: Array, out: Array) -> None:
+        e = np.exp(-2.0 * np.abs(h))
         np.tanh(h, h)
         np.copyto(out, h)
-
-    def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
-        np.multiply(y, y, out)
-        np.subtract(1.0, out, out)
-        np.multiply(out, z, out)
+        np.divide(4.0 * e, np.square(1.0 + e), h)
 
 
 @dataclass(frozen=True)
@@ -58,12 +53,9 @@ class LeakyRelu:
     negative_slope: float
 
     def apply(self, h: Array, out: Array) -> None:
-        np.multiply(h, self.negative_slope, out=h, where=h <= 0)
-        np.copyto(out, h)
-
-    def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
-        np.multiply(z, self.negative_slope, out)
-        np.copyto(out, z, where=y > 0)
+        slope = np.where(h > 0, 1.0, self.negative_slope)
+        np.multiply(h, slope, out)
+        np.copyto(h, slope)
 
 
 @dataclass(frozen=True)
@@ -72,9 +64,7 @@ class Identity:
 
     def apply(self, h: Array, out: Array) -> None:
         np.copyto(out, h)
-
-    def scale_by_derivative(self, y: Array, z: Array, out: Array) -> None:
-        np.copyto(out, z)
+        h.fill(1.0)
 
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")

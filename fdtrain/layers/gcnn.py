@@ -35,7 +35,7 @@ class Cache:
 
     ``left [n, w, k_in]`` and ``right [n, w, k_out]`` are what the gradient is the product of: x (and, in the receiver
     form, a) on the left, q (and, in the sender form, c) on the right. ``y [n, w, g_out]`` is the layer's output: the
-    ``x`` of the next layer's cache.
+    ``x`` of the next layer's cache. ``h [n, w, g_out]`` is h on the way forward, and then holds σ'(h).
     """
 
     __slots__ = ("a", "c", "h", "left", "outgoing", "p", "q", "right", "x", "y", "z", "z_own")
@@ -160,7 +160,7 @@ class ReceiverLayer:
         self.activation.apply(cache.h, cache.y)
 
     def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
-        self.activation.scale_by_derivative(cache.y, z, cache.q)
+        np.multiply(z, cache.h, cache.q)
         if send:
             np.matmul(cache.right, theta.swapaxes(1, 2), cache.z)
 
@@ -223,7 +223,7 @@ class SenderLayer:
         self.activation.apply(cache.h, cache.y)
 
     def backward(self, theta: Array, cache: Cache, z: Array, *, send: bool) -> None:
-        self.activation.scale_by_derivative(cache.y, z, cache.q)
+        np.multiply(z, cache.h, cache.q)
 
     def backward_message(self, cache: Cache, out: Array) -> None:
         np.copyto(out, cache.q)
@@ -280,6 +280,10 @@ class Gcnn:
         """Where each layer's parameters lie in θ."""
         stops = list(accumulate(math.prod(layer.parameter_shape) for layer in self.layers))
         return tuple(slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False))
+
+    def layer_of(self, number: int) -> int:
+        """The layer, 1 … L, that parameter `number` of θ belongs to."""
+        return next(layer for layer, part in enumerate(self.offsets, start=1) if number < part.stop)
 
     def layer_views(self, theta: Array) -> list[Array]:
         """`theta` [n, p] as each layer wants it, [n, *parameter_shape]: views, never copies."""

@@ -6,6 +6,7 @@ not at all: that is sampling with replacement.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: no such file, not an ``.npz``, damaged, or with pickled objects.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises on a name that is too long
         raise InputError(f"bundle {path}: no such file")
     try:
         with path.open("rb") as stream:

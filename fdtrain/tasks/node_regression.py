@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -35,7 +36,7 @@ class NodeRegression(BaseModel):
     )
     online: bool = Field(default=False, description="Draw fresh samples for every mini-batch.")
     bundle: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="An .npz file with your own data; the synthetic settings are ignored."
+        default=None, description="An .npz file with your own data, instead of the synthetic settings."
     )
 
     @model_validator(mode="after")
@@ -54,7 +55,7 @@ class NodeRegression(BaseModel):
         if self.bundle is None:
             return self
         path = Path(self.bundle)
-        if base is not None and ((base / path).exists() or not path.exists()):
+        if base is not None and (os.path.exists(base / path) or not os.path.exists(path)):
             path = base / path
         return self.model_copy(update={"bundle": str(path.absolute())})
 

@@ -46,11 +46,6 @@ class TopologyService:
             self._last = (number, self._draw(number, t))
         return self._last[1]
 
-    def changes_at(self, t: int) -> bool:
-        """Whether mini-batch `t` is the first of a draw. The new graph may happen to equal the old one."""
-        redraw = self.source.redraw
-        return t == 0 or (redraw is not None and t % redraw.every == 0)
-
     def _draw(self, number: int, t: int) -> Graph:
         source = self.source
         attempts = source.max_draws if source.is_random and self.fixed is None else 1

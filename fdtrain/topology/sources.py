@@ -15,6 +15,7 @@ from fdtrain.graph import Graph
 from fdtrain.topology.files import named_networks, networkx, read_graph, resolve
 
 MAX_NODES = 1_000_000
+MAX_EDGES = 50_000_000  # expected, of a random graph
 RANDOM_KINDS = ("barabasi_albert", "erdos_renyi", "watts_strogatz", "random_geometric", "random_regular")
 
 Nodes = Annotated[int, Field(description="|V|, the number of nodes.", ge=1, le=MAX_NODES)]
@@ -99,6 +100,8 @@ class ErdosRenyi(Source):
         if self.mean_degree is not None:
             rule = f"at most nodes − 1 = {self.nodes - 1}"
             _require(self.mean_degree <= self.nodes - 1, "mean_degree", self.mean_degree, rule)
+        expected = (self.p or 0.0) * self.nodes * (self.nodes - 1) / 2
+        _require(expected <= MAX_EDGES, "p", self.p, f"small enough for {MAX_EDGES:,} edges")
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:

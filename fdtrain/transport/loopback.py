@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections import defaultdict
@@ -39,15 +40,15 @@ class LoopbackHub:
         """Deliver `item` to the mailbox `address`."""
         self._box(address).put(item)
 
-    def get(self, address: Any) -> Any:
+    def get(self, address: Any, deadline: float = math.inf) -> Any:
         """Take the next item from the mailbox `address`.
 
         Raises:
-            MessageTimeoutError: nothing came before the deadline, or another rank failed.
+            MessageTimeoutError: nothing came before the deadline (seconds), or another rank failed.
         """
         box = self._box(address)
         waited = 0.0
-        while waited < self.deadline and not self._broken.is_set():
+        while waited < deadline and not self._broken.is_set():
             try:
                 return box.get(timeout=0.2)
             except queue.Empty:
@@ -81,7 +82,7 @@ class LoopbackTransport:
 
     def complete(self) -> None:
         for peer, buffer in self._receives:
-            sent_in, content = self._hub.get(("data", peer, self.rank))
+            sent_in, content = self._hub.get(("data", peer, self.rank), self._hub.deadline)
             if sent_in != self.rounds - 1 or content.size != buffer.size:
                 raise RuntimeError(
                     f"rank {self.rank} expected {buffer.size} numbers of round {self.rounds - 1} from rank {peer}, "
