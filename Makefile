@@ -19,7 +19,7 @@ test: $(VENV)/.dev
 
 # The same bits under the other MPI: the tests that need one, in an environment of its own.
 test-mpich:
-	$(MAKE) VENV=.venv-mpich MPI=mpich .venv-mpich/.mpich
+	$(MAKE) VENV=.venv-mpich .venv-mpich/.mpich
 	timeout 900 .venv-mpich/bin/python -m pytest tests/test_commands_mpi.py tests/test_under_mpi.py
 
 lint: $(VENV)/.dev

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 from rich.table import Table
 
-from fdtrain import __version__, config, launcher, resources
+from fdtrain import __version__, config, resources
 from fdtrain.config import Config
 from fdtrain.driver import Observer, VerificationError, lead, report_verification
 from fdtrain.errors import DivergenceError, InputError, RunFailedError
-from fdtrain.experiment import Experiment, build
-from fdtrain.progress import Display, Events, make_console, replay
+from fdtrain.experiment import build
+from fdtrain.jobs import count_ranks, launched_at, on_ranks, reports_to_launcher
+from fdtrain.progress import Events, make_console
 from fdtrain.rundir import RunDirectory, check_free
 from fdtrain.summary import summarize
-from fdtrain.team import Team, in_threads
+from fdtrain.team import Team
 from fdtrain.topology import TopologyConfig, TopologyService, describe, named_networks
 from fdtrain.verify import Verifier
-
-EVENTS_VARIABLE = "FDTRAIN_EVENTS"  # set by the launching process: report to it, do not draw or summarize
-LAUNCHED_VARIABLE = "FDTRAIN_LAUNCHED"  # when the launching process started, seconds since the epoch
-_IMPORTED = time.time()
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -83,7 +77,7 @@ def run_command(arguments: Sequence[str], team: Team | None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    if os.environ.get(EVENTS_VARIABLE):
+    if reports_to_launcher():
         Events(sys.stdout).error(message)
     else:
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
@@ -120,7 +114,7 @@ def run(
     path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     team: Team | None = context.obj
     check_free(path, overwrite=overwrite)
-    count = _count_ranks(ranks, experiment, team)
+    count = count_ranks(ranks, experiment, team)
 
     def work(team: Team, observer: Observer) -> None:
         directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
@@ -134,8 +128,8 @@ def run(
     options = ["--overwrite"] if overwrite else []
     options += [] if verify else ["--no-verify"]
     arguments = ["run", config_name, *(overrides or []), "--out", str(path), *options]
-    _on_ranks(count, team, arguments, path / "logs", work)
-    if os.environ.get(EVENTS_VARIABLE):
+    on_ranks(count, team, arguments, path / "logs", work)
+    if reports_to_launcher():
         return 0
     if figures:
         from fdtrain.figures import draw_run
@@ -178,7 +172,7 @@ def verify(
         "--out",
         str(out),
     ]
-    _on_ranks(_count_ranks(ranks, experiment, team), team, arguments, None, work)
+    on_ranks(count_ranks(ranks, experiment, team), team, arguments, None, work)
     return 0
 
 
@@ -278,12 +272,12 @@ def bench(
     def work(team: Team, observer: Observer) -> None:
         benchmark = Benchmark(experiment, team)
         if what == "start":
-            observer.note(benchmark.start(float(os.environ.get(LAUNCHED_VARIABLE, _IMPORTED))))
+            observer.note(benchmark.start(launched_at()))
         else:
             observer.note(benchmark.rounds(repeats) if what == "rounds" else benchmark.epochs(repeats))
 
     arguments = ["bench", what, config_name, *(overrides or []), "--repeats", str(repeats)]
-    _on_ranks(_count_ranks(ranks, experiment, team), team, arguments, None, work)
+    on_ranks(count_ranks(ranks, experiment, team), team, arguments, None, work)
     return 0
 
 
@@ -299,97 +293,3 @@ def _topology_service(source: str, parameters: list[str], seed: int) -> Topology
             f"topology: '{source}' is no kind, no named network and no graph file; known: {known}"
         )
     return TopologyService(config.topology_from("file", [f"path={source}", *parameters]), seed)
-
-
-def _count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
-    """The number of ranks that ``--ranks`` asks for; under a launcher, the number it started."""
-    nodes, centralized = experiment.nodes, experiment.config.training.mode == "centralized"
-    if team is not None:
-        count, asked = team.size, f"{team.size} processes were started"
-        if ranks.isdigit() and int(ranks) != count:
-            raise InputError(f"--ranks: {ranks}, but {asked}; leave --ranks out under a launcher")
-    elif ranks in ("auto", "pure"):
-        count, asked = (
-            (nodes if ranks == "pure" else min(launcher.available_cores(), nodes)),
-            f"--ranks {ranks}",
-        )
-        if ranks == "auto" and (centralized or not launcher.has_mpi()):
-            count = 1
-    elif ranks.isdigit() and int(ranks) >= 1:
-        count, asked = int(ranks), f"--ranks {ranks}"
-    else:
-        raise InputError(f"--ranks: must be a number ≥ 1, 'pure' or 'auto', found '{ranks}'")
-    if count > nodes:
-        raise InputError(f"{asked}, but the network has only {nodes} nodes; use at most {nodes} ranks")
-    if centralized and count > 1:
-        raise InputError(f"{asked}, but training.mode: centralized runs in one process; use --ranks 1")
-    if count > 1 and team is None:
-        launcher.find_mpirun()
-    return count
-
-
-def _on_ranks(
-    count: int,
-    team: Team | None,
-    arguments: list[str],
-    logs: Path | None,
-    work: Callable[[Team, Observer], None],
-) -> None:
-    """Do `work` on rank 0: of the team there is, of this process alone, or of an MPI job that is started for it.
-
-    Raises:
-        InputError, VerificationError, DivergenceError, RunFailedError: whatever ended the work.
-        typer.Exit: a rank of the MPI job failed.
-    """
-    # Open MPI gives rank 0 a terminal of its own, which is not the user's.
-    display = Display(make_console(plain=team is not None))
-    observer: Observer = Events(sys.stdout) if os.environ.get(EVENTS_VARIABLE) else display
-    if team is not None:
-        work(team, observer)
-    elif count == 1:
-        try:
-            in_threads(1, lambda alone: work(alone, observer))
-        finally:
-            observer.finished()
-    else:
-        _launch(count, arguments, logs, display)
-
-
-def _launch(count: int, arguments: list[str], logs: Path | None, display: Display) -> None:
-    """Start the MPI job, show what it reports, and end as it ended."""
-    with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
-        reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(_IMPORTED)}
-        signal.signal(signal.SIGTERM, _exit_on_signal)
-        signal.signal(signal.SIGHUP, _exit_on_signal)
-        job = launcher.Job(count, arguments, reporting, Path(scratch))
-        message = None
-        try:
-            for line in job.output:
-                message = replay(line, display) or message
-            status = job.wait()
-        except BaseException:
-            job.stop()
-            raise
-        finally:
-            display.finished()
-        if status == 0:
-            return
-        if message is not None:
-            raise InputError(message) if status == 2 else RunFailedError(message)
-        _explain_failure(status, job.log, logs)
-
-
-def _exit_on_signal(number: int, frame: Any) -> None:
-    sys.exit(128 + number)  # by way of what cleans up
-
-
-def _explain_failure(status: int, log: Path, logs: Path | None) -> None:
-    text = log.read_text(encoding="utf-8", errors="replace")
-    if logs is not None and logs.is_dir():
-        (logs / "mpirun.log").write_text(text, encoding="utf-8")
-    said = [line for line in text.splitlines() if line.startswith("error: ")]
-    if not said:
-        sys.stderr.write(text)
-        said = [f"error: the MPI job ended with status {status}"]
-    print(said[0], file=sys.stderr)
-    raise typer.Exit(2 if status == 2 else 1)

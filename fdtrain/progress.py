@@ -68,7 +68,7 @@ class Display:
             self._live = None
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def _show(self, row: EpochRow) -> None:
         if self._live is None:

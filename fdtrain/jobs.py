@@ -1,0 +1,129 @@
+"""On which ranks a command's work is done: those of an MPI job there is, this process, or an MPI job started for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fdtrain import launcher
+from fdtrain.driver import Observer
+from fdtrain.errors import InputError, RunFailedError
+from fdtrain.experiment import Experiment
+from fdtrain.progress import Display, Events, make_console, replay
+from fdtrain.team import Team, in_threads
+
+EVENTS_VARIABLE = "FDTRAIN_EVENTS"  # set by the launching process: report to it, do not draw or summarize
+LAUNCHED_VARIABLE = "FDTRAIN_LAUNCHED"  # when the launching process started, seconds since the epoch
+IMPORTED = time.time()
+
+
+def reports_to_launcher() -> bool:
+    """Whether this is rank 0 of a job whose launching process shows what happens."""
+    return bool(os.environ.get(EVENTS_VARIABLE))
+
+
+def launched_at() -> float:
+    """When the command was given, a ``time.time()``."""
+    return float(os.environ.get(LAUNCHED_VARIABLE, IMPORTED))
+
+
+def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
+    """The number of ranks that ``--ranks`` asks for; under a launcher, the number it started."""
+    nodes, centralized = experiment.nodes, experiment.config.training.mode == "centralized"
+    if team is not None:
+        count, asked = team.size, f"{team.size} processes were started"
+        if ranks.isdigit() and int(ranks) != count:
+            raise InputError(f"--ranks: {ranks}, but {asked}; leave --ranks out under a launcher")
+    elif ranks in ("auto", "pure"):
+        count, asked = (
+            (nodes if ranks == "pure" else min(launcher.available_cores(), nodes)),
+            f"--ranks {ranks}",
+        )
+        if ranks == "auto" and (centralized or not launcher.has_mpi()):
+            count = 1
+    elif ranks.isdigit() and int(ranks) >= 1:
+        count, asked = int(ranks), f"--ranks {ranks}"
+    else:
+        raise InputError(f"--ranks: must be a number ≥ 1, 'pure' or 'auto', found '{ranks}'")
+    if count > nodes:
+        raise InputError(f"{asked}, but the network has only {nodes} nodes; use at most {nodes} ranks")
+    if centralized and count > 1:
+        raise InputError(f"{asked}, but training.mode: centralized runs in one process; use --ranks 1")
+    if count > 1 and team is None:
+        launcher.find_mpirun()
+    return count
+
+
+def on_ranks(
+    count: int,
+    team: Team | None,
+    arguments: list[str],
+    logs: Path | None,
+    work: Callable[[Team, Observer], None],
+) -> None:
+    """Do `work` on rank 0: of the team there is, of this process alone, or of an MPI job that is started for it.
+
+    Raises:
+        InputError, VerificationError, DivergenceError, RunFailedError: whatever ended the work.
+        typer.Exit: a rank of the MPI job failed.
+    """
+    # Open MPI gives rank 0 a terminal of its own, which is not the user's.
+    display = Display(make_console(plain=team is not None))
+    observer: Observer = Events(sys.stdout) if reports_to_launcher() else display
+    if team is not None:
+        work(team, observer)
+    elif count == 1:
+        try:
+            in_threads(1, lambda alone: work(alone, observer))
+        finally:
+            observer.finished()
+    else:
+        _launch(count, arguments, logs, display)
+
+
+def _launch(count: int, arguments: list[str], logs: Path | None, display: Display) -> None:
+    """Start the MPI job, show what it reports, and end as it ended."""
+    with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
+        reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(IMPORTED)}
+        signal.signal(signal.SIGTERM, _exit_on_signal)
+        signal.signal(signal.SIGHUP, _exit_on_signal)
+        job = launcher.Job(count, arguments, reporting, Path(scratch))
+        message = None
+        try:
+            for line in job.output:
+                message = replay(line, display) or message
+            status = job.wait()
+        except BaseException:
+            job.stop()
+            raise
+        finally:
+            display.finished()
+        if status == 0:
+            return
+        if message is not None:
+            raise InputError(message) if status == 2 else RunFailedError(message)
+        _explain_failure(status, job.log, logs)
+
+
+def _exit_on_signal(number: int, frame: Any) -> None:
+    sys.exit(128 + number)  # by way of what cleans up
+
+
+def _explain_failure(status: int, log: Path, logs: Path | None) -> None:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if logs is not None and logs.is_dir():
+        (logs / "mpirun.log").write_text(text, encoding="utf-8")
+    said = [line for line in text.splitlines() if line.startswith("error: ")]
+    if not said:
+        sys.stderr.write(text)
+        said = [f"error: the MPI job ended with status {status}"]
+    print(said[0], file=sys.stderr)
+    raise typer.Exit(2 if status == 2 else 1)
