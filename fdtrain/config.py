@@ -350,16 +350,17 @@ def _siblings(location: tuple[Any, ...], root: Sequence[Any]) -> list[str]:
         following: list[Any] = []
         for option in options:
             if part in option.model_fields:
-                following += _models(option.model_fields[part].annotation)
+                following += models_in(option.model_fields[part].annotation)
         tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == part]
         options = following or tagged or options
     return sorted({name for option in options for name in option.model_fields})
 
 
-def _models(annotation: Any) -> list[Any]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field's annotation allows: none for a plain value, several for a choice by ``kind``."""
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for argument in get_args(annotation) for model in _models(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
 
 
 def _shown(value: Any) -> str:

@@ -64,9 +64,7 @@ class Pass:
         self._z = np.zeros((n, waves[0], model.sizes[-1]))
         self.tapes = [Tape(layer, n, waves) for layer in model.layers]
         self._taped_at_once = len(waves) <= 2  # then the caches are the tape
-        self._caches: dict[
-            tuple[int, int], list[Cache]
-        ] = {}  # by parity of the wave and its samples, one a layer
+        self._caches: dict[tuple[int, int], list[Cache]] = {}  # by the wave's parity and samples; one a layer
         self._backward = {
             field.layer for r in schedule.rounds for field in r.fields if field.kind == "backward"
         }
@@ -156,8 +154,7 @@ class Pass:
         layer, cache, parameters = self._layer(field, field.layer, theta)
         own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
         inputs, outputs, labels = self.input[:, :, :w], self.output[:, :, :w], self.label[:, :, :w]
-        taped = self.schedule.trains and not self._taped_at_once
-        left = None if not taped else self.tapes[field.layer - 1].left[:, :, :w]
+        left, _ = self._tape(field.layer, w)
         loss, z, backward = self.loss, self._z[:, :w], self._backward_pass(field, field.layer, theta)
 
         def produce(wave: int) -> None:
@@ -191,11 +188,7 @@ class Pass:
         layer, cache, parameters = self._layer(field, field.layer, theta)
         own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
         onward = field.layer > 1
-        right = (
-            self.tapes[field.layer - 1].right[:, :, :w]
-            if layer.keeps_adjoint and not self._taped_at_once
-            else None
-        )
+        right = self._tape(field.layer, w)[1] if layer.keeps_adjoint else None
         below = self._backward_pass(field, field.layer - 1, theta) if onward else None
 
         def produce(wave: int) -> None:
@@ -216,7 +209,7 @@ class Pass:
         """What layer `number` does with z, for the waves of `field`'s kind."""
         layer, cache, parameters = self._layer(field, number, theta)
         send, w = number in self._backward, cache.x.shape[1]
-        right = None if layer.keeps_adjoint or self._taped_at_once else self.tapes[number - 1].right[:, :, :w]
+        right = None if layer.keeps_adjoint else self._tape(number, w)[1]
 
         def backward(wave: int, z: Array) -> None:
             layer.backward(parameters, cache, z, send=send)
@@ -244,6 +237,13 @@ class Pass:
         if (parity, w) not in self._caches:
             self._caches[parity, w] = self._make_caches(parity, w)
         return self.tapes[number - 1].layer, self._caches[parity, w][number - 1], theta[number - 1]
+
+    def _tape(self, number: int, w: int) -> tuple[Array | None, Array | None]:
+        """Where layer `number` keeps ``left`` and ``right`` of waves of w samples, if it has to copy them."""
+        if self._taped_at_once or not self.schedule.trains:
+            return None, None
+        tape = self.tapes[number - 1]
+        return tape.left[:, :, :w], tape.right[:, :, :w]
 
     def _make_caches(self, parity: int, w: int) -> list[Cache]:
         caches: list[Cache] = []

@@ -12,8 +12,8 @@ _PACKAGE = Path(__file__).parent
 
 def folder(name: str) -> Path:
     """The folder `name` (``configs``, ``topologies``), in an installed package or in a source checkout."""
-    installed = _PACKAGE / "share" / name
-    return installed if installed.is_dir() else _PACKAGE.parent / name
+    checkout = _PACKAGE.parent
+    return (checkout if (checkout / "pyproject.toml").is_file() else _PACKAGE / "share") / name
 
 
 def find_config(name: str) -> Path:

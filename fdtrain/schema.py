@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.table import Table
 
-from fdtrain.config import Config
+from fdtrain.config import Config, models_in
 
 
 def describe_schema() -> Table:
@@ -27,7 +27,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, s
     """(key, type, default, meaning) of every field; alternatives of a ``kind`` one after the other."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
-        options = _models(field.annotation)
+        options = models_in(field.annotation)
         if not options:
             yield key, _type_name(field), _default(field), field.description or ""
         elif len(options) == 1:
@@ -49,12 +49,6 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, s
 
 def _shared(options: list[type[BaseModel]]) -> set[str]:
     return set.intersection(*(set(option.model_fields) for option in options))
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
 def _type_name(field: FieldInfo) -> str:

@@ -77,13 +77,16 @@ class SyntheticRegression:
         self._g_in, self._g_out = model.sizes[0], model.sizes[-1]
         self._teacher = reference.Model(model.sizes, model.activations, model.form, model.negative_slope)
         self._teacher_theta = self._draw_teacher(model)
+        self._served: tuple[Graph, tuple[Samples, Samples]] | None = None
         self._train: Samples | None = None  # features and noise, as far as they are fixed
         self._labelled: tuple[Graph, reference.Matrix] | None = None
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         """All samples on a static graph."""
-        train = self._fixed()
-        return Samples(train.x, self._labels(graph, *train)), self.test(graph)
+        if self._served is None or self._served[0] is not graph:
+            train = self._fixed()
+            self._served = graph, (Samples(train.x, self._labels(graph, *train)), self.test(graph))
+        return self._served[1]
 
     def order(self, epoch: int) -> Order:
         if self._config.online:

@@ -17,6 +17,7 @@ import numpy as np
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.npz import Archive, brief
+from fdtrain.resources import folder
 
 EDGE_LISTS = (".edges", ".edgelist", ".txt", ".csv")
 SUFFIXES = (*EDGE_LISTS, ".graphml", ".npz")
@@ -221,13 +222,10 @@ def networkx() -> Any:
 
 def named_networks() -> dict[str, Path]:
     """The networks that come with fdtrain, by name."""
-    package = Path(__file__).resolve().parent.parent
-    folder = package / "share" / "topologies"  # an installed wheel
-    if not folder.is_dir() and (package.parent / "pyproject.toml").is_file():
-        folder = package.parent / "topologies"  # a source checkout
-    if not folder.is_dir():
+    shipped = folder("topologies")
+    if not shipped.is_dir():
         return {}
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in (".edges", *SUFFIXES[4:])}
+    return {file.stem: file for file in sorted(shipped.iterdir()) if file.suffix in (".edges", *SUFFIXES[4:])}
 
 
 def resolve(path: str | Path, base: Path | None = None) -> Path:
@@ -238,14 +236,14 @@ def resolve(path: str | Path, base: Path | None = None) -> Path:
     """
     path = Path(path)
     folders = [Path.cwd()] if base is None or path.is_absolute() else [base, Path.cwd()]
-    for folder in folders:
-        if os.path.isfile(folder / path):  # not Path.is_file, which raises on a name that is too long
-            return (folder / path).absolute()
+    for place in folders:
+        if os.path.isfile(place / path):  # not Path.is_file, which raises on a name that is too long
+            return (place / path).absolute()
     networks = named_networks()
     for name, file in networks.items():
         if str(path) in (name, file.name):
             return file
-    looked = " or ".join(str(folder) for folder in dict.fromkeys(folders))
-    place = "" if path.is_absolute() else f" in {looked}"
+    looked = " or ".join(str(place) for place in dict.fromkeys(folders))
+    where = "" if path.is_absolute() else f" in {looked}"
     names = ", ".join(networks) or "none installed"
-    raise InputError(f"{path}: no such file{place}; give a path, or a named network: {names}")
+    raise InputError(f"{path}: no such file{where}; give a path, or a named network: {names}")
