@@ -147,7 +147,7 @@ def lead(
 
     def on_epoch(row: EpochRow) -> None:
         if directory is not None:
-            directory.append_metrics(row)
+            directory.append_epoch(row, time.monotonic() - training)
         observer.epoch(row)
 
     if directory is not None:
@@ -159,6 +159,7 @@ def lead(
     if comparisons:
         file = None if directory is None else directory.path / "verify.json"
         report_verification(comparisons, file, observer)
+    training = time.monotonic()
     host = experiment.host(team.size, on_epoch)
     outcome = host.outcome
     try:

@@ -22,6 +22,7 @@ from fdtrain.service import EpochRow
 _CONTENTS = (
     "config.yaml",
     "metrics.csv",
+    "timing.csv",
     "ledger.csv",
     "verify.json",
     "theta.npz",
@@ -76,17 +77,14 @@ class RunDirectory:
         """The folder of the figures."""
         return self.path / "figures"
 
-    def append_metrics(self, row: EpochRow) -> None:
-        """Add a line to ``metrics.csv``; floats with 17 significant digits, which read back exactly."""
-        file = self.path / "metrics.csv"
-        header = not file.exists()
-        with file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            if header:
-                writer.writerow([field.name for field in fields(EpochRow)])
-            writer.writerow(
-                [f"{value:.17g}" if isinstance(value, float) else value for value in astuple(row)]
-            )
+    def append_epoch(self, row: EpochRow, seconds: float) -> None:
+        """Add a line to ``metrics.csv``, and to ``timing.csv`` the `seconds` since training began.
+
+        Floats have 17 significant digits, which read back exactly.
+        """
+        values = [f"{value:.17g}" if isinstance(value, float) else value for value in astuple(row)]
+        self._append("metrics.csv", [field.name for field in fields(EpochRow)], values)
+        self._append("timing.csv", ["epoch", "seconds"], [row.epoch, f"{seconds:.3f}"])
 
     def read_metrics(self) -> list[EpochRow]:
         """The rows of ``metrics.csv``."""
@@ -96,6 +94,11 @@ class RunDirectory:
                 EpochRow(**{key: kinds[key](value) for key, value in row.items()})
                 for row in csv.DictReader(stream)
             ]
+
+    def read_timing(self) -> list[float]:
+        """Seconds from the start of training to the end of each epoch, from ``timing.csv``."""
+        with (self.path / "timing.csv").open(newline="", encoding="utf-8") as stream:
+            return [float(row["seconds"]) for row in csv.DictReader(stream)]
 
     def write_ledger(self, ledger: Ledger) -> None:
         """Write ``ledger.csv``: a line per phase (field ``all``) and per field of it, and the physical sends."""
@@ -138,6 +141,13 @@ class RunDirectory:
             positions = stored.get("positions")
             graph = Graph(stored["indptr"], stored["indices"], stored["weights"], labels, positions)
             return graph, stored["node_loss"]
+
+    def _append(self, name: str, header: Sequence[str], row: Sequence[Any]) -> None:
+        file = self.path / name
+        new = not file.exists()
+        with file.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerows([header, row] if new else [row])
 
     def _write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         with (self.path / name).open("w", newline="", encoding="utf-8") as stream:

@@ -81,7 +81,7 @@ def decaying(epochs: int, sent: bool = True) -> list[EpochRow]:
 def make_run(path: Path, rows: list[EpochRow], graph: Graph | None, node_loss: Any = None) -> RunDirectory:
     run = RunDirectory.create(path / "run", "name: test\n")
     for row in rows:
-        run.append_metrics(row)
+        run.append_epoch(row, 0.0)
     if graph is not None:
         loss = np.linspace(0.01, 0.02, graph.num_nodes) if node_loss is None else np.asarray(node_loss)
         run.write_network(graph, loss)
