@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 export OMP_NUM_THREADS := 1
 
-.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-start long-bundle wheel clean
+.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-start long-bundle paper-fig2a paper-table1 study-topologies wheel clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -47,6 +47,20 @@ bench-start: $(VENV)/.run
 # The published size from a bundle, 1000 epochs at wave 1 and 100, against the matrix recursion: at most 1e-12
 long-bundle: $(VENV)/.dev
 	timeout 1800 $(BIN)/python -m pytest tests/long_bundle.py -s
+
+# Fig. 2(a) at full length: seven approaches, 1000 epochs each; a figure and a table beside the published figures
+paper-fig2a: $(VENV)/.run
+	timeout 1800 $(BIN)/fdtrain sweep paper/fig2a
+
+# Table I: formula, plan and wire, for the published L and B, and for others
+paper-table1: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain cost paper/table1 --ranks pure
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain cost paper/table1 --layers 1,2,3,4 --batches 1,10,100 --consensus 1,3
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain cost paper/table1 model.form=sender --layers 1,2,3,4 --batches 10 --waves 1,3,10
+
+# Convergence against the spectral gap on seven topologies; docs/topologies.md says what was found
+study-topologies: $(VENV)/.run
+	timeout 3600 $(BIN)/fdtrain sweep studies/topologies
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

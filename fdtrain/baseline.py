@@ -1,35 +1,35 @@
-"""The centralized baseline: one model, trained by SGD in one process, on the same data in the same order."""
+"""The centralized baselines: one model, trained in one process, on the same data in the same order."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
 from fdtrain import reference
 from fdtrain.errors import DivergenceError
-from fdtrain.experiment import Experiment
+from fdtrain.experiment import Experiment, make_recursion
 from fdtrain.graph import Graph
-from fdtrain.service import EpochRow, Outcome
+from fdtrain.service import EpochRow, Host
 from fdtrain.tasks.base import Samples
 
 
-def train_centralized(
-    experiment: Experiment, outcome: Outcome, on_epoch: Callable[[EpochRow], None] | None = None
-) -> None:
-    """Train and fill `outcome`: θ ← θ − α ∇ Σ_b ℓ(b) (SPEC §4), with the oracle's gradient on global matrices.
+def train_centralized(experiment: Experiment, host: Host) -> None:
+    """Train by SGD or Adam on the gradient of Σ_b ℓ(b) (SPEC §4), all of it the oracle's; tell `host` of each epoch.
 
     Raises:
         DivergenceError: θ became infinite or NaN.
     """
     job, data, topology = experiment.job, experiment.data, experiment.topology
     model = reference.Model(job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope)
-    theta, t = experiment.theta[0].copy(), 0
+    recursion, max_norm = make_recursion(experiment.config), experiment.config.optimizer.clip_norm
+    state, t = recursion.start(experiment.theta[0]), 0
     fixed = None if job.streamed else data.dataset(topology.graph(0))
     S, graph = _shift(topology.graph(0), job.shift)
     for epoch in range(job.epochs):
+        order = host.begin(epoch)
+        if order is None:
+            break
         losses = []
-        for chosen in job.batches(data.order(epoch)):
+        for chosen in job.batches(order):
             if job.rewires_at(t):
                 S, graph = _shift(topology.graph(t), job.shift)
             if fixed is None:
@@ -37,19 +37,22 @@ def train_centralized(
             else:
                 x, y = fixed[0].x[chosen], fixed[0].y[chosen]
             with np.errstate(all="ignore"):
-                losses.append(reference.mse(y, model.forward(S, x, theta)))
-                theta = theta - experiment.config.optimizer.lr * model.centralized_gradient(S, x, y, theta)
+                losses.append(reference.mse(y, model.forward(S, x, state.theta)))
+                gradient = model.centralized_gradient(S, x, y, state.theta)
+                if max_norm is not None:
+                    gradient = reference.clip_rows(gradient, max_norm)
+                state = recursion.advance(state, None, gradient, experiment.rate(t))
             t += 1
         test: Samples = data.test(graph) if fixed is None else fixed[1]
         with np.errstate(all="ignore"):
-            outcome.node_loss = np.square(test.y - model.forward(S, test.x, theta)).mean(axis=(0, 2))
-        row = EpochRow(epoch + 1, float(np.mean(losses)), float(outcome.node_loss.mean()), 0.0, 0, 0, 0)
-        outcome.rows.append(row)
-        outcome.theta = np.tile(theta, (experiment.nodes, 1))
-        if on_epoch is not None:
-            on_epoch(row)
-        if not np.isfinite(theta).all():
-            layer = job.model.layer_of(int(np.flatnonzero(~np.isfinite(theta))[0]))
+            host.outcome.node_loss = np.square(test.y - model.forward(S, test.x, state.theta)).mean(
+                axis=(0, 2)
+            )
+        host.outcome.theta = np.tile(state.theta, (experiment.nodes, 1))
+        node_loss = float(host.outcome.node_loss.mean())
+        host.enter(EpochRow(epoch + 1, float(np.mean(losses)), node_loss, 0.0, 0, 0, 0))
+        if not np.isfinite(state.theta).all():
+            layer = job.model.layer_of(int(np.flatnonzero(~np.isfinite(state.theta))[0]))
             raise DivergenceError(
                 f"training diverged: epoch {epoch + 1}: layer {layer} of the centralized model has parameters that are "
                 "not finite; lower optimizer.lr, or check the scale of the data"

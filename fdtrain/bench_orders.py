@@ -60,7 +60,7 @@ def start(job: Job, team: Team, service: Service | None = None) -> None:
 def _engine(job: Job, team: Team, service: Service | None) -> Engine:
     serve = cast(Service, service)
     _, theta = team.deal(lambda: serve.parameters())
-    engine = Engine(job.model, job.shift, job.loss, job.optimizer, team.transport, theta)
+    engine = Engine(job.model, job.shift, job.loss, job.optimizer, job.mixing, team.transport, theta)
     engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
     return engine
 

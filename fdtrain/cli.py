@@ -12,11 +12,11 @@ from typing import Annotated, Literal, get_args
 import typer
 from rich.table import Table
 
-from fdtrain import __version__, config, resources
+from fdtrain import __version__, config, launcher, resources
 from fdtrain.config import Config
 from fdtrain.driver import Observer, VerificationError, lead, report_verification
 from fdtrain.errors import DivergenceError, InputError, RunFailedError
-from fdtrain.experiment import build
+from fdtrain.experiment import Experiment, build
 from fdtrain.jobs import count_ranks, launched_at, on_ranks, reports_to_launcher
 from fdtrain.progress import Events, make_console
 from fdtrain.rundir import RunDirectory, check_free
@@ -45,6 +45,10 @@ RanksOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None, typer.Option(help="The run's directory; default: runs/NAME-TIMESTAMP.", show_default=False)
+]
+PluginsOption = Annotated[
+    bool,
+    typer.Option("--allow-plugins", help="Execute an optimizer of your own that the configuration names."),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")
@@ -107,10 +111,11 @@ def run(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")
     ] = True,
+    allow_plugins: PluginsOption = False,
 ) -> int:
     """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
-    settings = config.load(resources.find_config(config_name), overrides or [])
-    experiment = build(settings)
+    experiment = _load(config_name, overrides, allow_plugins)
+    settings = experiment.config
     path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     team: Team | None = context.obj
     check_free(path, overwrite=overwrite)
@@ -127,6 +132,7 @@ def run(
 
     options = ["--overwrite"] if overwrite else []
     options += [] if verify else ["--no-verify"]
+    options += ["--allow-plugins"] if allow_plugins else []
     arguments = ["run", config_name, *(overrides or []), "--out", str(path), *options]
     on_ranks(count, team, arguments, path / "logs", work)
     if reports_to_launcher():
@@ -147,16 +153,17 @@ def verify(
     ranks: RanksOption = "auto",
     minibatches: Annotated[int, typer.Option(min=1, help="Mini-batches of comparisons 3 and 4.")] = 3,
     out: Annotated[Path, typer.Option(help="Where verify.json is written.")] = Path("verify.json"),
+    allow_plugins: PluginsOption = False,
 ) -> int:
     """Compare what the messages compute with the centralized oracle: gradients, trajectory, consensus, cost."""
-    settings = config.load(resources.find_config(config_name), overrides or [])
+    experiment = _load(config_name, overrides, allow_plugins)
+    settings = experiment.config
     if settings.training.mode == "centralized":
         raise InputError(
             "training.mode: centralized sends no messages, there is nothing to verify; use distributed"
         )
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no directory {out.parent}; make it, or name another")
-    experiment = build(settings)
     team: Team | None = context.obj
 
     def work(team: Team, observer: Observer) -> None:
@@ -171,6 +178,7 @@ def verify(
         str(minibatches),
         "--out",
         str(out),
+        *(["--allow-plugins"] if allow_plugins else []),
     ]
     on_ranks(count_ranks(ranks, experiment, team), team, arguments, None, work)
     return 0
@@ -182,19 +190,138 @@ def plan(
     overrides: OverridesArgument = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds to show; the middle is left out.")] = 24,
     figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
+    allow_plugins: PluginsOption = False,
 ) -> int:
     """Show the rounds of a mini-batch, what rides in each, and what they cost, without running anything."""
     from fdtrain.timeline import render
 
-    job = build(config.load(resources.find_config(config_name), overrides or [])).job
+    job = _load(config_name, overrides, allow_plugins).job
     schedule = job.schedule(job.batch)
-    make_console().print(render(schedule, rounds))
+    make_console().print(render(schedule, rounds, job.optimizer.travels))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 
         draw_schedule(schedule, figure)
         print(f"drawn into {figure}")
     return 0
+
+
+@app.command("sweep")
+def sweep(
+    context: typer.Context,
+    sweep_name: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A YAML file with axes, or one that comes with fdtrain.")
+    ],
+    overrides: OverridesArgument = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The sweep's directory; default: runs/NAME.", show_default=False)
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at a time; default: cores / ranks.", show_default=False),
+    ] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="MPI ranks of each run; 1: one process.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")
+    ] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw the sweep's figures at the end.")
+    ] = True,
+    allow_plugins: PluginsOption = False,
+) -> int:
+    """Run all combinations of a sweep that are missing, and collect one table. Can be stopped and taken up again."""
+    from fdtrain.sweep import command, plan
+
+    if context.obj is not None:
+        raise InputError("sweep: starts its processes itself; give the command without mpirun or srun")
+    if ranks > 1:
+        launcher.find_mpirun()
+    found = plan.load(resources.find_sweep(sweep_name), overrides or [])
+    path = out or Path("runs") / found.config.name
+    if dry_run:
+        return command.show_plan(found, path, make_console())
+    options = ["--allow-plugins"] if allow_plugins else []
+    return command.run_sweep(
+        found, path, make_console(), jobs=jobs, ranks=ranks, figures=figures, options=options
+    )
+
+
+@app.command("cost")
+def cost(
+    context: typer.Context,
+    config_name: ConfigArgument = "paper/table1",
+    overrides: OverridesArgument = None,
+    layers: Annotated[str | None, typer.Option(help="L, e.g. 1,2,3,4.", show_default=False)] = None,
+    batches: Annotated[str | None, typer.Option(help="B, e.g. 1,10,100.", show_default=False)] = None,
+    waves: Annotated[str | None, typer.Option(help="w, e.g. 1,10.", show_default=False)] = None,
+    consensus: Annotated[str | None, typer.Option(help="K, e.g. 1,3.", show_default=False)] = None,
+    ranks: RanksOption = "auto",
+    out: Annotated[Path | None, typer.Option(help="Also write the table into this CSV file.")] = None,
+) -> int:
+    """The paper's Table I: rounds and message sizes of all schemes by formula, as planned, and counted on the wire.
+
+    Without options for the configuration's own L, B, w and K.
+    """
+    from fdtrain.cost import cases, measure, render, write_csv
+
+    experiment = _load(config_name, overrides, allow_plugins=False)
+    settings, training = experiment.config, experiment.config.training
+    if settings.task.bundle is not None or training.mode == "centralized":
+        raise InputError(
+            "cost: needs synthetic data, of which it draws as much as it needs, and training.mode: distributed"
+        )
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no directory {out.parent}; make it, or name another")
+    grid = list(
+        cases(
+            _numbers("--layers", layers, experiment.job.model.depth),
+            _numbers("--batches", batches, training.batch),
+            _numbers("--waves", waves, training.wave),
+            _numbers("--consensus", consensus, training.consensus_rounds),
+        )
+    )
+    if not grid:
+        raise InputError("cost: no wave is at most a batch; lower --waves")
+    team: Team | None = context.obj
+
+    def work(team: Team, observer: Observer) -> None:
+        observer.started(settings.name, experiment.nodes, team.size, 0)
+        lines = [measure(settings, case, team) for case in grid]
+        observer.note(render(lines, _cost_title(experiment)))
+        if out is not None:
+            write_csv(out, lines)
+        differing = [line.case for line in lines if not line.agrees]
+        if differing:
+            raise VerificationError(f"cost: formula, plan and wire differ for {differing[0]}")
+
+    arguments = ["cost", config_name, *(overrides or [])]
+    given = {
+        "--layers": layers,
+        "--batches": batches,
+        "--waves": waves,
+        "--consensus": consensus,
+        "--out": out,
+    }
+    arguments += [str(part) for option in given.items() if option[1] is not None for part in option]
+    on_ranks(count_ranks(ranks, experiment, team), team, arguments, None, work)
+    return 0
+
+
+def _cost_title(experiment: Experiment) -> str:
+    receiver = experiment.job.model.form == "receiver"
+    return (
+        f"Table I, {experiment.job.model.form} form: B' = ⌈B/w⌉ waves, R = {'L−1' if receiver else 'L'} backward rounds "
+        "of each.\nRounds of a mini-batch; message: average numbers from a node to a neighbour in a round."
+    )
+
+
+def _numbers(option: str, given: str | None, default: int) -> list[int]:
+    parts = [str(default)] if given is None else given.split(",")
+    if not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
+        raise InputError(
+            f"{option}: must be numbers ≥ 1 with commas between them, e.g. 1,10,100; found '{given}'"
+        )
+    return [int(part) for part in parts]
 
 
 @app.command("topology")
@@ -236,12 +363,11 @@ def check_config(
     ] = None,
     overrides: OverridesArgument = None,
     as_json: Annotated[bool, typer.Option("--json", help="The schema as JSON Schema, for editors.")] = False,
+    allow_plugins: PluginsOption = False,
 ) -> int:
     """Check a configuration and print it with all defaults; without one, print every key with its meaning."""
     if config_name is not None:
-        settings = config.load(resources.find_config(config_name), overrides or [])
-        build(settings)
-        print(settings.to_yaml(), end="")
+        print(_load(config_name, overrides, allow_plugins).config.to_yaml(), end="")
     elif as_json:
         print(json.dumps(Config.model_json_schema(), indent=2))
     else:
@@ -259,12 +385,12 @@ def bench(
     overrides: OverridesArgument = None,
     ranks: RanksOption = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Measurements; the median counts.")] = 15,
+    allow_plugins: PluginsOption = False,
 ) -> int:
     """Measure: rounds of training against bare exchanges, epochs against plain NumPy, the start of the ranks."""
     from fdtrain.bench import Benchmark
 
-    settings = config.load(resources.find_config(config_name), overrides or [])
-    experiment = build(settings)
+    experiment = _load(config_name, overrides, allow_plugins)
     if experiment.job.streamed or experiment.config.training.mode == "centralized":
         raise InputError("bench: needs a static topology, a fixed data set and training.mode: distributed")
     team: Team | None = context.obj
@@ -277,8 +403,34 @@ def bench(
             observer.note(benchmark.rounds(repeats) if what == "rounds" else benchmark.epochs(repeats))
 
     arguments = ["bench", what, config_name, *(overrides or []), "--repeats", str(repeats)]
+    arguments += ["--allow-plugins"] if allow_plugins else []
     on_ranks(count_ranks(ranks, experiment, team), team, arguments, None, work)
     return 0
+
+
+@app.command("report")
+def report(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Directories of runs, and of sweeps.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page; default: DIR/report.html, for several ./report.html.", show_default=False
+        ),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="The heading of the page.", show_default=False)] = None,
+) -> int:
+    """Make one HTML page of a run, of several to compare them, or of a sweep; it needs no network."""
+    from fdtrain.report import write_report
+
+    print(f"written: {write_report(directories, out, title)}")
+    return 0
+
+
+def _load(config_name: str, overrides: list[str] | None, allow_plugins: bool) -> Experiment:
+    settings = config.load(resources.find_config(config_name), overrides or [])
+    return build(settings, allow_plugins=allow_plugins)
 
 
 def _topology_service(source: str, parameters: list[str], seed: int) -> TopologyService:

@@ -7,28 +7,34 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, Strict, TypeAdapter, ValidationError, model_validator
 
 from fdtrain.errors import InputError
 from fdtrain.layers.activations import ACTIVATIONS
+from fdtrain.optim.rates import Constant
+from fdtrain.optimizers import (
+    Decentralized,
+    DSGDConfig,
+    MixingConfig,
+    OptimizerConfig,
+    PluginConfig,
+    RateConfig,
+    check_scheme,
+)
 from fdtrain.schedule import SCHEMES
+from fdtrain.section import Fraction, Positive, Section
 from fdtrain.tasks.node_regression import NodeRegression
 from fdtrain.topology.sources import FileSource, Source, TopologyConfig
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Checked = TypeVar("Checked", bound=BaseModel)
 ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "identity"]
 assert get_args(ActivationName) == ACTIVATIONS
 
 
-class Init(_Section):
+class Init(Section):
     """How Θ0 and Θ1 start."""
 
     kind: Literal["uniform", "normal", "glorot_uniform"] = Field(
@@ -51,7 +57,7 @@ class Init(_Section):
         return self
 
 
-class Model(_Section):
+class Model(Section):
     """The graph convolutional network."""
 
     sizes: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Strict(False)] = Field(
@@ -84,7 +90,17 @@ class Model(_Section):
         return self
 
 
-class Training(_Section):
+class EarlyStop(Section):
+    """When to end before the last epoch."""
+
+    metric: Literal["mse_train", "mse_test"] = Field(
+        default="mse_train", description="What has to go on improving."
+    )
+    patience: int = Field(description="End after so many epochs without improvement.", ge=1)
+    min_delta: Fraction = Field(default=1e-3, description="Improvement that counts, relative to the best.")
+
+
+class Training(Section):
     """How long, in what portions, and over which messages."""
 
     mode: Literal["distributed", "centralized"] = Field(
@@ -95,59 +111,36 @@ class Training(_Section):
     wave: int = Field(
         default=1, description="w, samples that share a round's messages; 1 is the paper's.", ge=1
     )
-    scheme: Literal["inference", "piggyback_do"] = Field(
+    scheme: Literal["inference", "per_sample", "per_batch", "piggyback", "piggyback_do"] = Field(
         default="piggyback_do", description="Communication scheme (Table I); inference only evaluates."
+    )
+    consensus_rounds: int = Field(
+        default=1, description="K, rounds of consensus of per_sample, per_batch and piggyback.", ge=1
     )
     slices: Literal["even", "idle"] = Field(
         default="idle",
         description="Rounds in which parameter slices ride: all, or those without a backward term.",
     )
+    early_stop: EarlyStop | None = Field(default=None, description="End when nothing improves any more.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.wave > self.batch:
             raise ValueError(f"wave: must be at most batch = {self.batch}, found {self.wave}")
+        if self.consensus_rounds > 1 and SCHEMES[self.scheme].exchange in ("never", "along"):
+            raise ValueError(
+                f"consensus_rounds: {self.scheme} has no rounds of consensus, found {self.consensus_rounds}; "
+                "leave it out, or use per_sample, per_batch or piggyback"
+            )
+        if self.slices == "even" and SCHEMES[self.scheme].exchange != "along":
+            raise ValueError(f"slices: {self.scheme} sends no slices; leave it out, or use piggyback_do")
         return self
 
 
 assert set(get_args(Training.model_fields["scheme"].annotation)) == set(SCHEMES)
 
 
-class MetropolisMixing(_Section):
-    """W_ij = 1/(1 + max(d_i, d_j))."""
-
-    kind: Literal["metropolis"] = "metropolis"
-
-
-class LaplacianMixing(_Section):
-    """W = I − β(D − A)."""
-
-    kind: Literal["laplacian"] = "laplacian"
-    beta: Positive = Field(description="β; the published curves use 1e-3.")
-
-
-MixingConfig = Annotated[Union[MetropolisMixing, LaplacianMixing], Field(discriminator="kind")]  # noqa: UP007
-
-
-class DSGDConfig(_Section):
-    """Decentralized SGD: θ ← mix(θ) − α g."""
-
-    kind: Literal["d_sgd"] = "d_sgd"
-    lr: Positive = Field(default=1e-3, description="Learning rate α.")
-    mixing: MixingConfig = Field(default=MetropolisMixing(), description="Mixing matrix W.")
-
-
-class SGDConfig(_Section):
-    """Centralized SGD, for training.mode: centralized."""
-
-    kind: Literal["sgd"] = "sgd"
-    lr: Positive = Field(default=1e-3, description="Learning rate α.")
-
-
-OptimizerConfig = Annotated[Union[DSGDConfig, SGDConfig], Field(discriminator="kind")]  # noqa: UP007
-
-
-class Config(_Section):
+class Config(Section):
     """An experiment."""
 
     name: str = Field(
@@ -165,13 +158,15 @@ class Config(_Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         centralized = self.training.mode == "centralized"
-        if centralized != isinstance(self.optimizer, SGDConfig):
-            wanted = "sgd" if centralized else "d_sgd"
+        if centralized == isinstance(self.optimizer, Decentralized):
+            wanted = "sgd or adam" if centralized else "one that sends messages, such as d_sgd"
             raise ValueError(
                 f"optimizer.kind: training.mode {self.training.mode} needs {wanted}, found {self.optimizer.kind}"
             )
         if centralized and self.training.scheme == "inference":
             raise ValueError("training.scheme: inference sends messages; it needs training.mode: distributed")
+        if isinstance(self.optimizer, Decentralized) and not isinstance(self.optimizer, PluginConfig):
+            check_scheme(self.training.scheme, self.optimizer.kind, self.optimizer.make(Constant(1.0)))
         if self.topology.kind == "bundle" and self.task.bundle is None:
             raise ValueError("topology.kind: bundle takes the edges of task.bundle, which is not given")
         if self.task.bundle is None and self.training.batch > self.task.train_samples:
@@ -183,8 +178,7 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, as a file that can be run again."""
-        content = self.model_dump(mode="json", exclude_none=True)
-        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump(self.model_dump(mode="json", exclude_none=True))
 
 
 class _Loader(yaml.SafeLoader):
@@ -226,6 +220,20 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         InputError: one line that names the file, the key, what was found, and what would be right.
     """
     path = Path(path)
+    content = read_mapping(path)
+    if "axes" in content:
+        raise InputError(f"{path}: is a sweep, not a configuration; give it to fdtrain sweep")
+    for override in overrides:
+        apply_override(content, override)
+    return from_mapping(content, source=str(path), base=path.parent)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a YAML file, not checked against any schema.
+
+    Raises:
+        InputError: it cannot be read, is no valid YAML, or no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -233,9 +241,24 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     content = _parse(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a mapping of keys to values, found {_shown(content)}")
-    for override in overrides:
-        _override(content, override)
-    return from_mapping(content, source=str(path), base=path.parent)
+    return content
+
+
+def dump(content: Any) -> str:
+    """YAML that :func:`read_mapping` reads back equal."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def check(model: type[Checked], content: Any, source: str) -> Checked:
+    """`content` as a `model`, where that is not a :class:`Config`.
+
+    Raises:
+        InputError: as :func:`load`.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(error, [model])}") from None
 
 
 def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path | None = None) -> Config:
@@ -253,6 +276,8 @@ def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path 
         updates["topology"] = config.topology.resolved(base)
     if config.task.bundle is not None:
         updates["task"] = config.task.resolved(base)
+    if isinstance(config.optimizer, PluginConfig):
+        updates["optimizer"] = config.optimizer.resolved(base)
     return config.model_copy(update=updates)
 
 
@@ -264,7 +289,7 @@ def topology_from(kind: str, parameters: Sequence[str]) -> Source:
     """
     content: dict[str, Any] = {"kind": kind}
     for parameter in parameters:
-        _override(content, parameter)
+        apply_override(content, parameter)
     try:
         source: Source = TypeAdapter(TopologyConfig).validate_python(content)
     except ValidationError as error:
@@ -282,17 +307,32 @@ def _parse(text: str, source: str) -> Any:
         raise InputError(f"{source}{where}: not valid YAML: {problem}") from None
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Set in `content` what ``key.subkey=value`` says.
+
+    Raises:
+        InputError: it does not look like that, or goes into what is no section.
+    """
     key, equals, value = override.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.split(".")):
         raise InputError(f"override '{override}': must look like section.key=value, e.g. training.epochs=5")
+    source = f"override '{override}'"
+    assign(content, key, _parse(value, source), source)
+
+
+def assign(content: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set the dotted `key` in nested dictionaries; sections that are not there are made.
+
+    Raises:
+        InputError: the key goes into what is no section.
+    """
+    *outer, last = key.split(".")
     section = content
-    for part in parts[:-1]:
+    for part in outer:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
-            raise InputError(f"override '{override}': '{part}' is not a section")
-    section[parts[-1]] = _parse(value, f"override '{override}'")
+            raise InputError(f"{source}: '{part}' is not a section")
+    section[last] = value
 
 
 def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
@@ -300,7 +340,7 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    before = [None if root else "", *problem["loc"]]
+    before = [None if len(root) > 1 else "", *problem["loc"]]
     location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
     location = [part for part in location if not part.startswith(("literal[", "tuple["))]  # pydantic's own
     where = " ".join(".".join(location).split())  # one line, whatever the keys are
@@ -310,7 +350,14 @@ def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
             known = _siblings(problem["loc"], root or [Config])
             nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(known)}"
-            return f"{where}: unknown key{hint}{more}"
+            elsewhere = (
+                []
+                if root
+                else [s for s in Config.model_fields if location[-1] in _siblings((s, ""), [Config])]
+            )
+            hint = f"; it belongs to '{elsewhere[0]}'" if elsewhere and location[0] not in elsewhere else hint
+            kind = problem["loc"][-2] if len(problem["loc"]) - len(location) else ""
+            return f"{where}: unknown key{f' of {kind}' if kind else ''}{hint}{more}"
         case "missing":
             return f"{where}: is missing; it must be given{more}"
         case "value_error":
@@ -329,6 +376,7 @@ _TAGGED = {
     None: TopologyConfig,
     "topology": TopologyConfig,
     "mixing": MixingConfig,
+    "schedule": RateConfig,
     "optimizer": OptimizerConfig,
 }
 

@@ -26,7 +26,7 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
-from fdtrain.rundir import RunDirectory, write_json
+from fdtrain.rundir import COMPLETE, RunDirectory, write_json
 from fdtrain.service import EpochRow, Outcome
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow, log_to
@@ -90,6 +90,7 @@ def run(
     out: str | Path | None = None,
     overwrite: bool = False,
     verify: bool = True,
+    allow_plugins: bool = False,
     on_epoch: Callable[[EpochRow], None] | None = None,
 ) -> Run:
     """Run an experiment in this process, over a loopback transport, without MPI.
@@ -100,6 +101,7 @@ def run(
         out: a directory for the run's files; by default nothing is written.
         overwrite: whether a run in `out` may be replaced.
         verify: make the quick comparisons with the oracle on the first mini-batch.
+        allow_plugins: whether an optimizer of your own, which `config` names, may be executed.
         on_epoch: called with every epoch's metrics.
 
     Raises:
@@ -111,7 +113,7 @@ def run(
         config = configuration.from_mapping(config)
     elif not isinstance(config, Config):
         config = configuration.load(config)
-    experiment = build(config)
+    experiment = build(config, allow_plugins=allow_plugins)
     if not 1 <= ranks <= experiment.nodes:
         raise InputError(f"ranks: must be 1 … {experiment.nodes}, the number of nodes, found {ranks}")
     directory = None
@@ -161,16 +163,23 @@ def lead(
         report_verification(comparisons, file, observer)
     training = time.monotonic()
     host = experiment.host(team.size, on_epoch)
-    outcome = host.outcome
+    outcome, ended = host.outcome, "interrupted"
     try:
         if distributed:
             run_job(experiment.job, team, host)
         else:
-            train_centralized(experiment, outcome, on_epoch)
+            train_centralized(experiment, host)
+        ended = outcome.stopped or COMPLETE
+    except Exception as error:
+        ended = str(error)
+        raise
     finally:
         if directory is not None and outcome.rows:
-            _write_results(directory, experiment, outcome, team, time.time() - started)
+            facts = {"outcome": ended, **environment(team, time.time() - started)}
+            _write_results(directory, experiment, outcome, facts)
     observer.finished()
+    if outcome.stopped:
+        observer.note(outcome.stopped)
     path = None if directory is None else directory.path
     return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
 
@@ -193,13 +202,13 @@ def report_verification(comparisons: Sequence[Comparison], file: Path | None, ob
 
 
 def _write_results(
-    directory: RunDirectory, experiment: Experiment, outcome: Outcome, team: Team, seconds: float
+    directory: RunDirectory, experiment: Experiment, outcome: Outcome, facts: dict[str, Any]
 ) -> None:
     minibatches = experiment.job.minibatches * len(outcome.rows)
     directory.write_ledger(outcome.ledger)
     directory.write_theta(outcome.theta)
     directory.write_network(experiment.topology.graph(minibatches - 1), outcome.node_loss)
-    write_json(directory.path / "environment.json", environment(team, seconds))
+    write_json(directory.path / "environment.json", facts)
 
 
 def environment(team: Team, seconds: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fdtrain.graph import Neighbourhood
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.ledger import Ledger
 from fdtrain.losses import Loss
+from fdtrain.mixing import Mixing
 from fdtrain.optim.base import Optimizer
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Sums
@@ -36,17 +37,13 @@ class Engine:
         shift: str,
         loss: Loss,
         optimizer: Optimizer[Any],
+        mixing: Mixing,
         transport: Transport,
         theta: Array,
     ) -> None:
         """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else."""
-        self.model, self.shift, self.loss, self.optimizer, self.transport = (
-            model,
-            shift,
-            loss,
-            optimizer,
-            transport,
-        )
+        self.model, self.shift, self.loss = model, shift, loss
+        self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
         self.n = len(theta)
         self.theta = theta.copy()
         self.grad = np.zeros_like(self.theta)
@@ -69,12 +66,11 @@ class Engine:
         self.settle()
         plan = ExchangePlan.of(hood, self.transport.rank)
         self.wire = Wire(plan, max(2, *(schedule.peak_width for _, schedule in programme)))
-        self._sums = self._weigh(hood, self.wire)
-        self._incoming = np.zeros((plan.seen, self.optimizer.travelling(self.model.num_parameters)))
+        sums = self._weigh(hood, self.wire)
         for key in programme:
             if key not in self._passes:
                 self._passes[key] = Pass(self.model, self.loss, *key, self.n)
-            self._passes[key].bind(self.wire, self._sums, self._theta_views, self._incoming)
+            self._passes[key].bind(self.wire, sums, self._theta_views, self._outgoing)
 
     def minibatch(self, schedule: Schedule, x: Array, y: Array) -> Array:
         """Train on the samples x [n, B, g_0], y [n, B, g_L]; return Σ_b ℓ_i before the update, [n].
@@ -88,12 +84,16 @@ class Engine:
         pass_ = self._passes["train", schedule]
         if not schedule.trains:
             return self._run(pass_, x, y)
-        self._incoming[: self.n] = self.optimizer.outgoing(self.state)
         loss = self._run(pass_, x, y)
         pass_.gradient(self._grad_views)
-        self.state = self.optimizer.step(self.grad, self._sums.mixing(self._incoming), self.state)
+        self.state = self.optimizer.step(self.grad, pass_.mixed, self.state)
         np.copyto(self.theta, self.optimizer.theta(self.state))
         return loss
+
+    def _outgoing(self, pass_: Pass, wave: int | None) -> Array:
+        if self.optimizer.mixes_gradient:
+            pass_.gradient(self._grad_views, wave)
+        return self.optimizer.outgoing(self.state, self.grad)
 
     def infer(self, schedule: Schedule, x: Array, y: Array) -> Array:
         """Forward only, every node with its own θ^i; return Σ_b ℓ_i, [n]."""
@@ -138,5 +138,5 @@ class Engine:
         return Sums(
             sums.weigh(forward, diagonal),
             sums.weigh(backward, diagonal),
-            sums.weigh(*self.optimizer.mixing.row(degrees, plan.own, other_degrees)),
+            sums.weigh(*self.mixing.row(degrees, plan.own, other_degrees)),
         )

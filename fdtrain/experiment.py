@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import rng
-from fdtrain.config import Config, DSGDConfig, Init, LaplacianMixing, MixingConfig
+from fdtrain import reference, rng
+from fdtrain.config import Config, Init
 from fdtrain.errors import InputError
 from fdtrain.job import Job
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import SquaredError
-from fdtrain.mixing import Laplacian, Metropolis, Mixing
+from fdtrain.mixing import Metropolis, Mixing
+from fdtrain.optim.base import Optimizer
+from fdtrain.optim.clipped import Clipped
 from fdtrain.optim.dsgd import DSGD
-from fdtrain.service import EpochRow, Host
+from fdtrain.optim.plugin import Plugin
+from fdtrain.optim.rates import Rate
+from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
+from fdtrain.service import EpochRow, Host, Plateau
 from fdtrain.shifts import check_shift
 from fdtrain.tasks.base import DataService
 from fdtrain.tasks.bundle import RegressionBundle
@@ -39,6 +44,7 @@ class Experiment:
     topology: TopologyService
     data: DataService
     theta: Array  # [V, p] initial parameters
+    rate: Rate  # α of every mini-batch
 
     @property
     def nodes(self) -> int:
@@ -47,11 +53,15 @@ class Experiment:
 
     def host(self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None) -> Host:
         """Rank 0's service for a run on `ranks` ranks."""
-        return Host(self.job, self.topology, self.data, self.theta, ranks, on_epoch)
+        stop = self.config.training.early_stop
+        plateau = None if stop is None else Plateau(stop.metric, stop.patience, stop.min_delta)
+        return Host(self.job, self.topology, self.data, self.theta, ranks, on_epoch, plateau)
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
     """Draw the first topology, read the data, and check that they fit.
+
+    `allow_plugins`: whether an optimizer of the user's may be imported, and so executed.
 
     Raises:
         InputError: one line that says what does not fit.
@@ -75,20 +85,24 @@ def build(config: Config) -> Experiment:
     else:
         nodes, redrawn = graph.num_nodes, redraw is not None
         data = SyntheticRegression(task, model, config.model.shift, nodes, config.seed, redrawn=redrawn)
-    training = config.training
+    training, minibatches = config.training, -(-data.train_samples // config.training.batch)
     if training.batch > data.train_samples:
         raise InputError(
             f"training.batch: {training.batch}, but there are only {data.train_samples} training samples"
         )
+    rate = config.optimizer.rate(minibatches, training.epochs)
+    optimizer, mixing = make_optimizer(config, rate, model.num_parameters, allow_plugins=allow_plugins)
     job = Job(
         model=model,
         shift=config.model.shift,
         loss=SquaredError(),
-        optimizer=DSGD(config.optimizer.lr, make_mixing(config)),
+        optimizer=optimizer,
+        mixing=mixing,
         epochs=training.epochs,
         batch=training.batch,
         wave=training.wave,
         scheme=training.scheme,
+        consensus_rounds=training.consensus_rounds,
         slices=training.slices,
         train_samples=data.train_samples,
         test_samples=data.test_samples,
@@ -97,7 +111,7 @@ def build(config: Config) -> Experiment:
     )
     given = data.theta()
     theta = initial_parameters(model, config.model.init, graph.num_nodes, config.seed, given)
-    return Experiment(config, job, topology, data, theta)
+    return Experiment(config, job, topology, data, theta, rate)
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:
@@ -118,12 +132,40 @@ def make_model(config: Config) -> Gcnn:
     return Gcnn(model.sizes, model.activations, model.form, model.negative_slope)
 
 
-def make_mixing(config: Config) -> Mixing:
-    """The rule for W."""
-    if not isinstance(config.optimizer, DSGDConfig):
-        return Metropolis()
-    mixing: MixingConfig = config.optimizer.mixing
-    return Laplacian(mixing.beta) if isinstance(mixing, LaplacianMixing) else Metropolis()
+def make_optimizer(
+    config: Config, rate: Rate, num_parameters: int, *, allow_plugins: bool
+) -> tuple[Optimizer[Any], Mixing]:
+    """The optimizer and the rule for W; of a centralized run, which sends nothing, those of D-SGD.
+
+    Raises:
+        InputError: an optimizer of the user's that is not allowed, does not work, or does not fit the scheme.
+    """
+    section = config.optimizer
+    if not isinstance(section, Decentralized):
+        return DSGD(rate), Metropolis()
+    if isinstance(section, PluginConfig) and not allow_plugins:
+        raise InputError(
+            f"optimizer.target: {section.target} is code that this run would execute; "
+            "if you trust it, allow it with --allow-plugins"
+        )
+    optimizer = section.make(rate)
+    if isinstance(optimizer, Plugin):
+        optimizer.check(num_parameters)
+        check_scheme(config.training.scheme, optimizer.target, optimizer)
+    if section.clip_norm is not None:
+        optimizer = Clipped(optimizer, section.clip_norm)
+    return optimizer, section.mixing.make()
+
+
+def make_recursion(config: Config) -> reference.Recursion:
+    """The oracle's matrix recursion for the optimizer.
+
+    Raises:
+        InputError: it is one of the user's, of which the oracle knows nothing.
+    """
+    section = config.optimizer
+    given = section.model_dump(include={"beta1", "beta2", "epsilon", "epsilon_form"})
+    return reference.Recursion(section.kind, **given, consensus_rounds=config.training.consensus_rounds)
 
 
 def initial_parameters(model: Gcnn, init: Init, nodes: int, seed: int, given: Array | None = None) -> Array:

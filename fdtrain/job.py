@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import Loss
+from fdtrain.mixing import Mixing
 from fdtrain.optim.base import Optimizer
 from fdtrain.schedule import Schedule, Slices, build
 
@@ -24,11 +25,13 @@ class Job:
     shift: str
     loss: Loss
     optimizer: Optimizer[Any]
+    mixing: Mixing
     epochs: int
     batch: int  # B
     wave: int  # w
     scheme: str
     slices: Slices
+    consensus_rounds: int  # K
     train_samples: int  # N
     test_samples: int
     redraw_every: int | None = None  # mini-batches; None: static
@@ -66,8 +69,9 @@ class Job:
             batch=batch,
             wave=min(self.wave, batch),
             form=self.model.form,
-            travelling=self.optimizer.travelling(self.model.num_parameters),
+            travelling=len(self.optimizer.travels) * self.model.num_parameters,
             slices=self.slices,
+            consensus=self.consensus_rounds,
         )
 
     def rewires_at(self, t: int) -> bool:

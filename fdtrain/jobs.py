@@ -86,26 +86,25 @@ def on_ranks(
         finally:
             observer.finished()
     else:
-        _launch(count, arguments, logs, display)
+        _launch(count, arguments, logs, observer)
 
 
-def _launch(count: int, arguments: list[str], logs: Path | None, display: Display) -> None:
+def _launch(count: int, arguments: list[str], logs: Path | None, observer: Observer) -> None:
     """Start the MPI job, show what it reports, and end as it ended."""
     with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
         reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(IMPORTED)}
-        signal.signal(signal.SIGTERM, _exit_on_signal)
-        signal.signal(signal.SIGHUP, _exit_on_signal)
+        exit_on_signals()
         job = launcher.Job(count, arguments, reporting, Path(scratch))
         message = None
         try:
             for line in job.output:
-                message = replay(line, display) or message
+                message = replay(line, observer) or message
             status = job.wait()
         except BaseException:
             job.stop()
             raise
         finally:
-            display.finished()
+            observer.finished()
         if status == 0:
             return
         if message is not None:
@@ -113,8 +112,14 @@ def _launch(count: int, arguments: list[str], logs: Path | None, display: Displa
         _explain_failure(status, job.log, logs)
 
 
-def _exit_on_signal(number: int, frame: Any) -> None:
-    sys.exit(128 + number)  # by way of what cleans up
+def exit_on_signals() -> None:
+    """From now on SIGTERM and SIGHUP end this process by way of what cleans up."""
+
+    def leave(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
 
 
 def _explain_failure(status: int, log: Path, logs: Path | None) -> None:

@@ -8,6 +8,7 @@ them are under way at a time), and rounds of the same kind share their actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,11 @@ class Step(NamedTuple):
 
 
 class Pass:
-    """One schedule on the n nodes of a rank. Its arrays are made once; :meth:`bind` connects them to a topology."""
+    """One schedule on the n nodes of a rank. Its arrays are made once; :meth:`bind` connects them to a topology.
+
+    ``mixed`` [n, travelling] is what the optimizer mixes, after the last round: summed over the waves, where each has a
+    consensus of its own.
+    """
 
     def __init__(self, model: Gcnn, loss: Loss, phase: str, schedule: Schedule, n: int) -> None:
         self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
@@ -61,6 +66,8 @@ class Pass:
         self.input = np.zeros((len(waves), n, waves[0], model.sizes[0]))  # x^0
         self.output = np.zeros((len(waves), n, waves[0], model.sizes[-1]))  # ŷ
         self.label = np.zeros_like(self.output)
+        self.mixed = np.zeros((n, schedule.travelling if schedule.trains else 0))
+        self._current = self.mixed  # what the last step of consensus gave
         self._z = np.zeros((n, waves[0], model.sizes[-1]))
         self.tapes = [Tape(layer, n, waves) for layer in model.layers]
         self._taped_at_once = len(waves) <= 2  # then the caches are the tape
@@ -87,31 +94,45 @@ class Pass:
         batch = self.schedule.batch
         return self.loss.per_node(by_node(self.output, batch), by_node(self.label, batch))
 
-    def gradient(self, out: Sequence[Array]) -> None:
-        """The local gradient, summed over the samples, into one array per layer."""
+    def gradient(self, out: Sequence[Array], wave: int | None = None) -> None:
+        """The local gradient, summed over the samples (of one wave), into one array per layer."""
         for tape, part in zip(self.tapes, out, strict=True):
-            tape.gradient(part)
+            if wave is None:
+                tape.gradient(part)
+            else:
+                tape.gradient_of(wave, self.schedule.waves[wave], part)
 
-    def bind(self, wire: Wire, sums: Sums, theta: Sequence[Array], incoming: Array) -> None:
+    def bind(
+        self, wire: Wire, sums: Sums, theta: Sequence[Array], outgoing: Callable[[Pass, int | None], Array]
+    ) -> None:
         """Compile the rounds.
 
         Args:
             wire: the exchange on this topology.
             sums: its weighted sums.
             theta: the parameters as each layer wants them; read anew in every mini-batch.
-            incoming: [seen, travelling] where slices are collected; the first n rows are the ones that travel.
+            outgoing: gives the rows to be mixed [n, travelling], of a wave where each has a consensus of its own.
         """
+        self._outgoing, self._mixing = partial(outgoing, self), sums.mixing
+        along = self.schedule.exchange == "along"
+        self._incoming = np.zeros((wire.plan.seen, self.schedule.travelling if along else 0))
         programs: dict[tuple[tuple[str, int, int, int], ...], Program] = {}
         self.steps = []
         for round_ in self.schedule.rounds:
-            key = tuple((field.kind, field.layer, field.wave % 2, field.width) for field in round_.fields)
+            key = tuple(
+                (field.kind, field.layer or field.step, field.wave % 2, field.width)
+                for field in round_.fields
+            )
             if key not in programs:
-                programs[key] = self._compile(round_, wire, sums, theta, incoming)
+                programs[key] = self._compile(round_, wire, sums, theta)
             arguments = tuple(field.start if field.kind == "slice" else field.wave for field in round_.fields)
             self.steps.append(Step(programs[key], arguments))
 
     def run(self, transport: Transport) -> None:
         """Go through the rounds."""
+        if self.schedule.exchange == "along":
+            self._incoming[: self.n] = self._outgoing(None)
+        self.mixed.fill(0.0)
         for (produce, layout, sums, consume), arguments in self.steps:
             for action, argument in zip(produce, arguments, strict=True):
                 action(argument)
@@ -121,10 +142,10 @@ class Pass:
                 add()
             for action, argument in zip(consume, arguments, strict=True):
                 action(argument)
+        if self.schedule.exchange == "along":
+            np.copyto(self.mixed, self._mixing(self._incoming))
 
-    def _compile(
-        self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array], incoming: Array
-    ) -> Program:
+    def _compile(self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array]) -> Program:
         layout = wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
         kinds = {field.kind for field in round_.fields}
         forward, backward = (np.zeros((self.n, layout.rows.shape[1])) for _ in range(2))
@@ -135,13 +156,17 @@ class Pass:
             backward = forward
         elif "backward" in kinds:
             adding.append((backward, sums.adjoint.into(layout.rows, backward)))
+        if "consensus" in kinds:
+            adding.append((forward, sums.mixing.into(layout.rows, forward)))
         actions = []
         columns = zip(
             round_.fields, layout.fields, layout.split(forward), layout.split(backward), strict=True
         )
         for field, rows, forward_total, backward_total in columns:
             if field.kind == "slice":
-                actions.append(self._slice(field, rows, incoming))
+                actions.append(self._slice(field, rows))
+            elif field.kind == "consensus":
+                actions.append(self._consensus(field, rows, forward_total))
             elif field.kind == "features":
                 actions.append(self._features(field, rows, forward_total, theta))
             else:
@@ -218,10 +243,28 @@ class Pass:
 
         return backward
 
-    def _slice(self, field: Field, rows: Array, incoming: Array) -> tuple[Action, Action]:
+    def _consensus(self, field: Field, rows: Array, total: Array) -> tuple[Action, Action]:
+        own, mixed, last = rows[: self.n], self.mixed, field.step == self.schedule.consensus
+        per_wave = self.schedule.exchange == "after_wave"
+
+        def produce(wave: int) -> None:
+            own[...] = self._current
+
+        def produce_first(wave: int) -> None:
+            own[...] = self._outgoing(wave if per_wave else None)
+
+        def consume(wave: int) -> None:
+            self._current = total
+
+        def consume_last(wave: int) -> None:
+            np.add(mixed, total, mixed)
+
+        return produce_first if field.step == 1 else produce, consume_last if last else consume
+
+    def _slice(self, field: Field, rows: Array) -> tuple[Action, Action]:
         n, width = self.n, field.width
         own, others = rows[:n], rows[n:]
-        own_incoming, others_incoming = incoming[:n], incoming[n:]
+        own_incoming, others_incoming = self._incoming[:n], self._incoming[n:]
 
         def produce(start: int) -> None:
             own[...] = own_incoming[:, start : start + width]

@@ -16,12 +16,30 @@ def folder(name: str) -> Path:
     return (checkout if (checkout / "pyproject.toml").is_file() else _PACKAGE / "share") / name
 
 
+def is_sweep(file: Path) -> bool:
+    """Whether a YAML file is a sweep: it has ``axes``, which no configuration has."""
+    return any(line.startswith("axes:") for line in file.read_text(encoding="utf-8").splitlines())
+
+
 def find_config(name: str) -> Path:
-    """A configuration file by path, or one that comes with fdtrain by name, e.g. ``quickstart``, ``paper/fig2a``.
+    """A configuration file by path, or one that comes with fdtrain by name, e.g. ``quickstart``.
 
     Raises:
         InputError: there is neither.
     """
+    return _find(name, sweep=False)
+
+
+def find_sweep(name: str) -> Path:
+    """A sweep file by path, or one that comes with fdtrain by name.
+
+    Raises:
+        InputError: there is neither.
+    """
+    return _find(name, sweep=True)
+
+
+def _find(name: str, *, sweep: bool) -> Path:
     path = Path(name)
     if os.path.isfile(path):  # Path.is_file raises on a name that is too long
         return path
@@ -30,6 +48,6 @@ def find_config(name: str) -> Path:
     key = name.removeprefix("configs/").removesuffix(".yaml")
     if key in known:
         return known[key]
-    raise InputError(
-        f"{name}: no such file, and no configuration that comes with fdtrain; those are {', '.join(known)}"
-    )
+    what = "sweep" if sweep else "configuration"
+    shown = ", ".join(key for key, file in known.items() if is_sweep(file) == sweep)
+    raise InputError(f"{name}: no such file, and no {what} that comes with fdtrain; those are {shown}")

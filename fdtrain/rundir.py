@@ -28,8 +28,10 @@ _CONTENTS = (
     "theta.npz",
     "network.npz",
     "environment.json",
+    "report.html",
 )
 _FOLDERS = ("figures", "logs")
+COMPLETE = "complete"  # the outcome of a run that reached its last epoch
 
 
 class RunDirectory:
@@ -177,6 +179,16 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out {path}: holds '{foreign[0]}', which is not a run's; name another directory")
     if present and not overwrite:
         raise InputError(f"--out {path}: already holds a run; name another directory or add --overwrite")
+
+
+def is_complete(path: Path) -> bool:
+    """Whether the run in `path` went to its end, or to where its configuration let it stop early."""
+    try:
+        content = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or half written
+        return False
+    outcome = content.get("outcome") if isinstance(content, dict) else None
+    return isinstance(outcome, str) and (outcome == COMPLETE or outcome.startswith("stopped early"))
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -16,7 +16,9 @@ from fdtrain.errors import InputError
 
 Form = Literal["receiver", "sender"]
 Slices = Literal["even", "idle"]
-Kind = Literal["features", "backward", "slice"]
+Exchange = Literal["never", "along", "after_batch", "after_wave"]
+Kind = Literal["features", "backward", "slice", "consensus"]
+Term = tuple[Kind, int, int]  # kind, layer or step of consensus, wave
 
 BYTES_PER_NUMBER = 8
 
@@ -28,8 +30,14 @@ class Field:
     kind: Kind
     width: int  # numbers per node
     layer: int = 0  # 1 … L; 0 for slices
-    wave: int = 0  # 0 … B'−1
+    wave: int = 0  # 0 … B'−1; consensus: the last wave whose gradient it may carry
     start: int = 0  # slices: first number of the travelling row
+    step: int = 0  # consensus: 1 … K
+
+    @property
+    def term(self) -> Term:
+        """What is sent, whatever its width."""
+        return self.kind, self.layer or self.step, self.wave
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,6 @@ class Round:
     """Everything that a node sends in one round of messages."""
 
     fields: tuple[Field, ...]
-    tail: bool = False  # after the last forward round: nothing but backward terms
 
     @property
     def width(self) -> int:
@@ -59,11 +66,14 @@ class Schedule:
     sizes: tuple[int, ...]  # g_0 … g_L
     batch: int  # B
     wave: int  # w
-    travelling: int  # numbers per node that ride in slices, |θ| for D-SGD
+    travelling: int  # numbers per node that the optimizer mixes, |θ| for D-SGD
+    consensus: int  # K, rounds of consensus; 0 where what is mixed rides along, or nothing is
     rounds: tuple[Round, ...]
 
     def __hash__(self) -> int:  # the rounds follow from the rest, but for how slices are spread
-        return hash((self.scheme, self.form, self.sizes, self.batch, self.wave, self.travelling))
+        return hash(
+            (self.scheme, self.form, self.sizes, self.batch, self.wave, self.travelling, self.consensus)
+        )
 
     @property
     def depth(self) -> int:
@@ -93,20 +103,34 @@ class Schedule:
     @property
     def trains(self) -> bool:
         """Whether the schedule has a backward pass and an exchange of what the optimizer mixes."""
-        return SCHEMES[self.scheme].trains
+        return SCHEMES[self.scheme].exchange != "never"
+
+    @property
+    def exchange(self) -> Exchange:
+        """When what the optimizer mixes travels."""
+        return SCHEMES[self.scheme].exchange
 
     def numbers_of(self, kind: Kind) -> int:
         """Numbers per node and mini-batch that ride as `kind`."""
         return sum(field.width for round_ in self.rounds for field in round_.fields if field.kind == kind)
 
 
+Waves = Sequence[list[Round]]  # the rounds of each wave
+
+
 @dataclass(frozen=True)
 class Scheme:
-    """A row of Table I: how forward and backward rounds are laid out, and the formula for their number."""
+    """A row of Table I: how the rounds of every wave are laid out, and the formula for their number."""
 
-    lay_out: Callable[[Sequence[list[Round]], Sequence[list[Round]]], list[Round]]
-    rounds: Callable[[int, int, int], int]  # (L, B', backward rounds per wave) → rounds
-    trains: bool
+    lay_out: Callable[[Waves, Waves, Waves], list[Round]]  # (forward, backward, consensus) → rounds
+    formula: str  # with R backward rounds per wave
+    rounds: Callable[[int, int, int, int], int]  # (L, B', R, K) → rounds
+    exchange: Exchange
+
+    def exchanges(self, waves: int, consensus: int) -> int:
+        """How often the row that the optimizer mixes goes over the wire in a mini-batch of B' waves."""
+        often = {"never": 0, "along": 1, "after_batch": consensus, "after_wave": waves * consensus}
+        return often[self.exchange]
 
 
 def wave_sizes(batch: int, wave: int) -> tuple[int, ...]:
@@ -130,20 +154,26 @@ def backward_width(sizes: Sequence[int], layer: int, form: Form) -> int:
     return sizes[layer - 1] if form == "receiver" else sizes[layer]
 
 
-def expected_rounds(scheme: str, depth: int, batch: int, wave: int, form: Form) -> int:
-    """The closed formula of Table I (SPEC §5), for checks against a built schedule and against the wire."""
-    return SCHEMES[scheme].rounds(depth, -(-batch // wave), backward_depth(depth, form))
+def expected_rounds(schedule: Schedule) -> int:
+    """The closed formula of Table I (SPEC §5), from the schedule's parameters and not from its rounds."""
+    scheme, waves = SCHEMES[schedule.scheme], len(schedule.waves)
+    back = backward_depth(schedule.depth, schedule.form)
+    return scheme.rounds(schedule.depth, waves, back, schedule.consensus)
 
 
-def expected_numbers(scheme: str, sizes: Sequence[int], batch: int, travelling: int, form: Form) -> int:
-    """Table I's message sizes summed over a mini-batch: numbers that a node sends to each neighbour."""
-    depth = len(sizes) - 1
+def expected_numbers(schedule: Schedule) -> int:
+    """Table I's message sizes summed over a mini-batch: numbers that a node sends to each neighbour.
+
+    From the schedule's parameters, and not from its rounds.
+    """
+    sizes, form, depth = schedule.sizes, schedule.form, schedule.depth
     forward = sum(forward_width(sizes, layer, form) for layer in range(1, depth + 1))
-    if not SCHEMES[scheme].trains:
-        return batch * forward
+    if not schedule.trains:
+        return schedule.batch * forward
     first = depth - backward_depth(depth, form) + 1
     backward = sum(backward_width(sizes, layer, form) for layer in range(first, depth + 1))
-    return batch * (forward + backward) + travelling
+    exchanges = SCHEMES[schedule.scheme].exchanges(len(schedule.waves), schedule.consensus)
+    return schedule.batch * (forward + backward) + schedule.travelling * exchanges
 
 
 def build(
@@ -155,6 +185,7 @@ def build(
     form: Form = "receiver",
     travelling: int = 0,
     slices: Slices = "idle",
+    consensus: int = 1,
 ) -> Schedule:
     """The schedule of one mini-batch.
 
@@ -164,11 +195,13 @@ def build(
         batch: B, samples per mini-batch.
         wave: w, samples that share a round's messages.
         form: the layer's form, SPEC §2.
-        travelling: numbers per node that the optimizer exchanges, cut into slices.
-        slices: ``"even"`` spreads them over all rounds, ``"idle"`` over the rounds without a backward term.
+        travelling: numbers per node that the optimizer exchanges.
+        slices: of ``piggyback_do``: ``"even"`` spreads them over all rounds, ``"idle"`` over the rounds without a
+            backward term.
+        consensus: K, rounds in which they are mixed, of the schemes that have such rounds.
 
     Raises:
-        InputError: an unknown scheme, or a size, batch or wave below 1.
+        InputError: an unknown scheme, or a size, batch, wave or number of consensus rounds below 1.
     """
     if scheme not in SCHEMES:
         raise InputError(f"scheme: unknown '{scheme}'; known: {', '.join(SCHEMES)}")
@@ -176,6 +209,8 @@ def build(
         raise InputError(f"sizes: needs at least two sizes, all of them ≥ 1, found {list(sizes)}")
     if batch < 1 or not 1 <= wave <= batch:
         raise InputError(f"batch, wave: need 1 ≤ wave ≤ batch, found batch {batch}, wave {wave}")
+    if consensus < 1:
+        raise InputError(f"consensus rounds: must be at least 1, found {consensus}")
     depth, waves = len(sizes) - 1, wave_sizes(batch, wave)
     forward = [
         [
@@ -187,77 +222,114 @@ def build(
     last = depth - backward_depth(depth, form)
     backward = [
         [
-            Round((Field("backward", samples * backward_width(sizes, layer, form), layer, b),), tail=True)
+            Round((Field("backward", samples * backward_width(sizes, layer, form), layer, b),))
             for layer in range(depth, last, -1)
         ]
         for b, samples in enumerate(waves)
     ]
-    rounds = SCHEMES[scheme].lay_out(forward, backward)
-    if SCHEMES[scheme].trains:
+    mixing = [
+        [Round((Field("consensus", travelling, wave=b, step=k),)) for k in range(1, consensus + 1)]
+        for b in range(len(waves))
+    ]
+    rounds, exchange = SCHEMES[scheme].lay_out(forward, backward, mixing), SCHEMES[scheme].exchange
+    if exchange == "along":
         rounds = _with_slices(rounds, travelling, slices)
-    schedule = Schedule(scheme, form, tuple(sizes), batch, wave, travelling, tuple(rounds))
+    steps = consensus if exchange in ("after_batch", "after_wave") else 0
+    schedule = Schedule(scheme, form, tuple(sizes), batch, wave, travelling, steps, tuple(rounds))
     check(schedule)
     return schedule
 
 
 def check(schedule: Schedule) -> None:
-    """Prove that all terms ride, after what they need was delivered, and every travelling number exactly once.
+    """Prove that all terms ride, after what they need was delivered, and every travelling number as often as it has to.
 
     Raises:
         InputError: naming the round and the field at fault.
     """
-    delivered: set[tuple[Kind, int, int]] = set()
+    terms, delivered = _terms(schedule), set[Term]()
     position = 0
     for number, round_ in enumerate(schedule.rounds):
         for field in round_.fields:
-            needed: tuple[Kind, int, int] | None = None
-            if field.kind == "features" and field.layer > 1:
-                needed = ("features", field.layer - 1, field.wave)
-            elif field.kind == "backward" and field.layer == schedule.depth:
-                needed = ("features", field.layer, field.wave)
-            elif field.kind == "backward":
-                needed = ("backward", field.layer + 1, field.wave)
-            elif field.kind == "slice":
+            if field.kind == "slice":
                 if field.start != position:
                     raise InputError(
                         f"schedule: round {number} sends slice {field.start}, expected {position}"
                     )
                 position += field.width
-            if needed is not None and needed not in delivered:
+            if field.kind == "consensus" and field.width != schedule.travelling:
+                raise InputError(
+                    f"schedule: round {number} mixes {field.width} of {schedule.travelling} numbers"
+                )
+            needed = _first(_needs(field, schedule.depth, terms) - delivered)
+            if needed is not None:
                 raise InputError(f"schedule: round {number} sends {field} before {needed} was delivered")
-        delivered |= {(field.kind, field.layer, field.wave) for field in round_.fields}
-    missing = sorted(_terms(schedule) - delivered, key=lambda term: (term[2], term[0] == "backward", term[1]))
-    if missing:
-        kind, layer, wave = missing[0]
-        raise InputError(f"schedule: no round sends {kind} of layer {layer}, wave {wave}")
-    if schedule.trains and position != schedule.travelling:
+        delivered |= {field.term for field in round_.fields}
+    missing = _first(terms - delivered)
+    if missing is not None:
+        kind, layer, wave = missing
+        what = "step" if kind == "consensus" else "layer"
+        raise InputError(f"schedule: no round sends {kind} of {what} {layer}, wave {wave}")
+    if schedule.exchange == "along" and position != schedule.travelling:
         raise InputError(f"schedule: slices carry {position} of {schedule.travelling} numbers")
 
 
-def _terms(schedule: Schedule) -> set[tuple[Kind, int, int]]:
-    """(kind, layer, wave) of everything that a mini-batch has to send, but for slices."""
+def _terms(schedule: Schedule) -> set[Term]:
+    """Everything that a mini-batch has to send, but for slices."""
     depth, waves = schedule.depth, range(len(schedule.waves))
-    terms: set[tuple[Kind, int, int]] = {
-        ("features", layer, b) for layer in range(1, depth + 1) for b in waves
-    }
+    terms: set[Term] = {("features", layer, b) for layer in range(1, depth + 1) for b in waves}
     if schedule.trains:
         last = depth - backward_depth(depth, schedule.form)
         terms |= {("backward", layer, b) for layer in range(last + 1, depth + 1) for b in waves}
-    return terms
+    mixed = waves if schedule.exchange == "after_wave" else waves[-1:]
+    return terms | {("consensus", step, b) for step in range(1, schedule.consensus + 1) for b in mixed}
 
 
-def _inference(forward: Sequence[list[Round]], backward: Sequence[list[Round]]) -> list[Round]:
+def _needs(field: Field, depth: int, terms: set[Term]) -> set[Term]:
+    """What has to be delivered before `field` can be sent."""
+    match field.kind:
+        case "features" if field.layer > 1:
+            return {("features", field.layer - 1, field.wave)}
+        case "backward" if field.layer == depth:
+            return {("features", depth, field.wave)}
+        case "backward":
+            return {("backward", field.layer + 1, field.wave)}
+        case "consensus" if field.step > 1:
+            return {("consensus", field.step - 1, field.wave)}
+        case "consensus":
+            return {term for term in terms if term[0] != "consensus" and term[2] <= field.wave}
+    return set()
+
+
+def _first(terms: set[Term]) -> Term | None:
+    return min(terms, key=lambda term: (term[2], term[0] == "backward", term[1]), default=None)
+
+
+def _inference(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
     return [round_ for wave in forward for round_ in wave]
 
 
-def _piggyback(forward: Sequence[list[Round]], backward: Sequence[list[Round]]) -> list[Round]:
+def _per_sample(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
+    waves = zip(forward, backward, consensus, strict=True)
+    return [round_ for parts in waves for part in parts for round_ in part]
+
+
+def _per_batch(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
+    waves = zip(forward, backward, strict=True)
+    return [round_ for parts in waves for part in parts for round_ in part] + consensus[-1]
+
+
+def _piggyback_do(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
     rounds = list(forward[0])
     for ahead, behind in zip(forward[1:], backward[:-1], strict=True):
         rounds += [
             first if second is None else Round(first.fields + second.fields)
             for first, second in zip_longest(ahead, behind)
         ]
-    return rounds + list(backward[-1])
+    return rounds + backward[-1]
+
+
+def _piggyback(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
+    return _piggyback_do(forward, backward, consensus) + consensus[-1]
 
 
 def _with_slices(rounds: list[Round], travelling: int, slices: Slices) -> list[Round]:
@@ -273,6 +345,15 @@ def _with_slices(rounds: list[Round], travelling: int, slices: Slices) -> list[R
 
 
 SCHEMES: dict[str, Scheme] = {
-    "inference": Scheme(_inference, lambda L, waves, back: L * waves, trains=False),
-    "piggyback_do": Scheme(_piggyback, lambda L, waves, back: L * waves + back, trains=True),
+    "inference": Scheme(_inference, "LB'", lambda L, waves, back, K: L * waves, "never"),
+    "per_sample": Scheme(
+        _per_sample, "B'(L+R) + B'K", lambda L, waves, back, K: waves * (L + back) + waves * K, "after_wave"
+    ),
+    "per_batch": Scheme(
+        _per_batch, "B'(L+R) + K", lambda L, waves, back, K: waves * (L + back) + K, "after_batch"
+    ),
+    "piggyback": Scheme(
+        _piggyback, "LB' + R + K", lambda L, waves, back, K: L * waves + back + K, "after_batch"
+    ),
+    "piggyback_do": Scheme(_piggyback_do, "LB' + R", lambda L, waves, back, K: L * waves + back, "along"),
 }

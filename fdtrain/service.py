@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +44,30 @@ class Outcome:
     gradient: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p] of the last mini-batch
     node_loss: Array = field(default_factory=lambda: np.empty(0))  # [V] test MSE of each node
     ledger: Ledger = field(default_factory=Ledger)
+    stopped: str | None = None  # why before the last epoch, if it did not fail
+
+
+@dataclass
+class Plateau:
+    """Watches a metric that has to fall."""
+
+    metric: str  # a field of EpochRow
+    patience: int  # epochs
+    min_delta: float  # relative to the best so far
+    best: float = math.inf
+    since: int = 0  # the epoch of the best
+
+    def reached(self, row: EpochRow) -> str | None:
+        """Why to end after this epoch, if the metric has not improved for so long."""
+        value: float = getattr(row, self.metric)
+        if value < self.best * (1.0 - self.min_delta):
+            self.best, self.since = value, row.epoch
+        if row.epoch - self.since < self.patience:
+            return None
+        return (
+            f"stopped early after epoch {row.epoch}: {self.metric} has not improved on {self.best:.5g} "
+            f"of epoch {self.since} by {self.min_delta:.2g} of it for {self.patience} epochs"
+        )
 
 
 class Host:
@@ -56,13 +81,14 @@ class Host:
         theta: Array,
         ranks: int,
         on_epoch: Callable[[EpochRow], None] | None = None,
+        plateau: Plateau | None = None,
     ) -> None:
-        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch."""
+        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch; a `plateau` ends the job."""
         self.job, self.topology, self.data = job, topology, data
         self.outcome = Outcome(theta=theta)
         self.owner = partition.block(len(theta), ranks)
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
-        self._on_epoch = on_epoch
+        self._on_epoch, self._plateau = on_epoch, plateau
         self._failure: DivergenceError | None = None
 
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
@@ -88,7 +114,7 @@ class Host:
         return self._cut(self.data.test(self.topology.graph(t)))
 
     def begin(self, epoch: int) -> Order | None:
-        return None if self._failure else self.data.order(epoch)
+        return None if self._failure or self.outcome.stopped else self.data.order(epoch)
 
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         job, outcome = self.job, self.outcome
@@ -110,7 +136,6 @@ class Host:
             train.link_messages,
             train.link_bytes,
         )
-        outcome.rows.append(row)
         seen = [report.diverged for report in reports if report.diverged is not None]
         if seen:
             first = min(seen)
@@ -119,6 +144,13 @@ class Host:
                 f"layer {first.layer} has parameters that are not finite; lower optimizer.lr or the mixing's beta, "
                 "or check the scale of the data"
             )
+        self.enter(row)
+
+    def enter(self, row: EpochRow) -> None:
+        """Take in an epoch's metrics."""
+        self.outcome.rows.append(row)
+        if self._plateau is not None:
+            self.outcome.stopped = self._plateau.reached(row)
         if self._on_epoch is not None:
             self._on_epoch(row)
 

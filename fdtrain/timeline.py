@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fdtrain.schedule import BYTES_PER_NUMBER, Form, Kind, Round, Schedule, expected_rounds
 
-KINDS: dict[Kind, str] = {"features": "features", "backward": "backward terms", "slice": "parameter slices"}
+KINDS: dict[Kind, str] = {
+    "features": "features",
+    "backward": "backward terms",
+    "slice": "slices",
+    "consensus": "consensus",
+}
+COLOURS: dict[Kind, str] = {"features": "cyan", "backward": "yellow", "slice": "green", "consensus": "magenta"}
 
 
-def render(schedule: Schedule, max_rounds: int = 24) -> RenderableType:
+def render(schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = ()) -> RenderableType:
     """The rounds of one mini-batch, at most `max_rounds` of them, and a summary. Fits 80 columns.
+
+    `travels` names what the optimizer mixes.
 
     Rounds, layers and waves are numbered as in SPEC §5: rounds and waves from 0, ``x0`` the input of layer 1.
     Of a long schedule the middle is left out, and a row says how many rounds that is.
     """
     head, tail = _cut(len(schedule.rounds), max_rounds)
     kinds = [kind for kind in KINDS if schedule.numbers_of(kind)]
+    per_wave = schedule.exchange == "after_wave"
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("round", justify="right", no_wrap=True)
     for kind in kinds:
-        table.add_column(KINDS[kind].removeprefix("parameter "), overflow="fold")
+        table.add_column(KINDS[kind], overflow="fold")
     table.add_column("numbers", justify="right", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     for number, round_ in enumerate(schedule.rounds):
         if number < head or number >= len(schedule.rounds) - tail:
-            cells = [_cell(round_, kind, schedule.form) for kind in kinds]
+            cells = [_cell(round_, kind, schedule.form, per_wave=per_wave) for kind in kinds]
             table.add_row(f"{number:,}", *cells, *_size(round_.width))
         elif number == head:
             left_out = len(schedule.rounds) - head - tail
             note = f"… {left_out:,} round{'s' * (left_out != 1)} left out"
             table.add_row("⋮", Text(note, style="dim"), *[""] * (len(kinds) + 1))
-    return Group(_title(schedule), Text(), table, Text(), _summary(schedule, kinds))
+    return Group(_title(schedule), Text(), table, Text(), _summary(schedule, kinds, travels))
 
 
 def _cut(total: int, limit: int) -> tuple[int, int]:
@@ -44,19 +55,20 @@ def _cut(total: int, limit: int) -> tuple[int, int]:
     return max(limit, 0) - tail, tail
 
 
-def _cell(round_: Round, kind: Kind, form: Form) -> Text:
+def _cell(round_: Round, kind: Kind, form: Form, *, per_wave: bool) -> Text:
     entries = []
     for field in round_.fields:
         if field.kind != kind:
             continue
         if kind == "slice":
-            entries.append(f"θ[{field.start}:{field.start + field.width}]")
+            entries.append(f"[{field.start}:{field.start + field.width}]")
+        elif kind == "consensus":
+            entries.append(f"step {field.step}" + f" wave {field.wave}" * per_wave)
         elif kind == "features":
             entries.append(f"x{field.layer - 1}{'Θ1' * (form == 'sender')} wave {field.wave}")
         else:
             entries.append(f"{'p' if form == 'receiver' else 'q'}{field.layer} wave {field.wave}")
-    colour: dict[Kind, str] = {"features": "cyan", "backward": "yellow", "slice": "green"}
-    return Text(", ".join(entries), style=colour[kind])
+    return Text(", ".join(entries), style=COLOURS[kind])
 
 
 def _title(schedule: Schedule) -> Text:
@@ -68,16 +80,17 @@ def _title(schedule: Schedule) -> Text:
     )
 
 
-def _summary(schedule: Schedule, kinds: list[Kind]) -> RenderableType:
+def _summary(schedule: Schedule, kinds: list[Kind], travels: Sequence[str]) -> RenderableType:
     rounds = len(schedule.rounds)
-    formula = expected_rounds(schedule.scheme, schedule.depth, schedule.batch, schedule.wave, schedule.form)
+    formula = expected_rounds(schedule)
     agreement = Text(f"closed formula: {formula:,}", style="" if formula == rounds else "bold red")
     costs = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     costs.add_column("per node and neighbour", no_wrap=True)
     costs.add_column("numbers", justify="right", no_wrap=True)
     costs.add_column("bytes", justify="right", no_wrap=True)
     for kind in kinds:
-        costs.add_row(KINDS[kind], *_size(schedule.numbers_of(kind)))
+        what = f" of {' and '.join(travels)}" if kind in ("slice", "consensus") and travels else ""
+        costs.add_row(KINDS[kind] + what, *_size(schedule.numbers_of(kind)))
     costs.add_row("mini-batch", *_size(schedule.numbers), style="bold")
     costs.add_row("average message", *_size(schedule.average_width))
     costs.add_row("peak message", *_size(schedule.peak_width))

@@ -80,7 +80,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
     """
     serve = cast(Service, service)  # called on rank 0 only
     ids, theta = team.deal(lambda: serve.parameters())
-    engine = Engine(job.model, job.shift, job.loss, job.optimizer, team.transport, theta)
+    engine = Engine(job.model, job.shift, job.loss, job.optimizer, job.mixing, team.transport, theta)
     rows = None if job.streamed else team.deal(lambda: serve.dataset())
     diverged: Diverged | None = None
     t = 0

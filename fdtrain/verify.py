@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import reference, rng
-from fdtrain.experiment import Experiment, run_job
+from fdtrain.experiment import Experiment, make_recursion, run_job
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.mixing import Laplacian, Metropolis
+from fdtrain.optim.base import Optimizer
 from fdtrain.optim.dsgd import DSGD
+from fdtrain.optim.naive import Naive
+from fdtrain.optim.rates import Constant
+from fdtrain.optim.sgd import SGD
+from fdtrain.optimizers import NaiveAdamConfig, PluginConfig
 from fdtrain.schedule import BYTES_PER_NUMBER, expected_numbers, expected_rounds
 from fdtrain.service import Host, Outcome
 from fdtrain.tasks.base import DataService, Order, Samples
 from fdtrain.team import Team
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import Complete
+from fdtrain.trajectory import OracleTrajectory, OwnTrajectory, Trajectory
 
 Array = NDArray[np.float64]
 
@@ -47,21 +54,21 @@ class Verifier:
 
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self._experiment, self._team = experiment, team
-        job = experiment.job
-        self._optimizer = cast(DSGD, job.optimizer)  # whose recursion comparisons 3 and 4 are about
+        self._job = job = experiment.job
+        self._config = experiment.config
         self._model = reference.Model(
             job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope
         )
 
     def quick(self) -> list[Comparison]:
         """Comparisons 1, 2 and 5 on the first mini-batch."""
-        if self._experiment.job.scheme == "inference":
+        if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
         return [self.gradient(), self.average(), *self.cost()]
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
         """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches."""
-        if self._experiment.job.scheme == "inference":
+        if self._job.scheme == "inference":
             return self.quick()
         gradient, average, *cost = self.quick()
         return [gradient, average, self.trajectory(minibatches), self.exact_consensus(minibatches), *cost]
@@ -103,64 +110,103 @@ class Verifier:
         """3: after T mini-batches every θ^i is that of the matrix recursion."""
         theta = self._experiment.theta
         outcome = self._run(theta, limit=minibatches)
-        optimizer = self._optimizer
         kind, beta = "metropolis", 0.0
-        if isinstance(optimizer.mixing, Laplacian):
-            kind, beta = "laplacian", optimizer.mixing.beta
+        if isinstance(self._job.mixing, Laplacian):
+            kind, beta = "laplacian", self._job.mixing.beta
+        own = isinstance(self._config.optimizer, PluginConfig)
+        steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(self._experiment, theta)
         for graph, S, samples in self._minibatches(minibatches):
             W = reference.mixing_matrix(graph.adjacency(), kind, beta)
-            gradient = self._model.local_gradients(S, samples.x, samples.y, theta)
-            theta = reference.dsgd_step(W, theta, gradient, optimizer.lr)
-        error = _relative(outcome.theta, theta)
-        return Comparison(3, f"every θ after {minibatches} mini-batches", error, 1e-10)
+            gradients = [
+                self._model.local_gradients(S, *part, steps.theta) for part in self._consensus_parts(samples)
+            ]
+            steps.advance(W, gradients)
+        error = _relative(outcome.theta, steps.theta)
+        name = f"every θ after {minibatches} mini-batches"
+        name += ", by your optimizer's own step on global matrices" if own else ""
+        return Comparison(3, name, error, 1e-10)
+
+    def _consensus_parts(self, samples: Samples) -> list[Samples]:
+        """The samples whose gradients are mixed together."""
+        schedule = self._job.schedule(len(samples.x))
+        if schedule.exchange != "after_wave":
+            return [samples]
+        stops = [0, *accumulate(schedule.waves)]
+        return [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
 
     def exact_consensus(self, minibatches: int) -> Comparison:
-        """4: on a complete graph, where Metropolis mixing is exact averaging, D-SGD is centralized SGD.
+        """4: on a complete graph, where Metropolis mixing is exact averaging, training is centralized training.
 
-        All nodes start a mini-batch from the same θ; after D-SGD's update, one more round of mixing (a mini-batch with
-        α = 0) has to bring every node to the θ of centralized SGD. Without that round the identity holds for the first
+        An optimizer that mixes gradients has to follow the centralized one freely. Of the others D-SGD is tried: all
+        nodes start a mini-batch from the same θ; after D-SGD's update, one more round of mixing (a mini-batch with α = 0)
+        has to bring every node to the θ of centralized SGD. Without that round the identity holds for the first
         mini-batch only: gradients would be taken at θ^i that differ by α g_i.
         """
+        if self._job.optimizer.mixes_gradient:
+            return self._exact_consensus_on_gradients(minibatches)
         nodes = min(self._experiment.nodes, COMPLETE_NODES)
         topology = TopologyService(Complete(nodes=nodes), seed=0)
         graph = topology.graph(0)
-        S = reference.shift_matrix(graph.adjacency(), self._experiment.job.shift)
+        S = reference.shift_matrix(graph.adjacency(), self._job.shift)
         theta = self._equal_theta()[0]
-        lr = self._optimizer.lr
+        lr = self._config.optimizer.lr
         error = 0.0
         for _, _, samples in self._minibatches(minibatches):
             data = _Fixed(Samples(samples.x[:, :nodes], samples.y[:, :nodes]))
-            job = replace(
-                self._experiment.job,
-                epochs=1,
-                batch=len(samples.x),
-                wave=min(self._experiment.job.wave, len(samples.x)),
-                train_samples=len(samples.x),
-                test_samples=1,
-                redraw_every=None,
-                streamed=False,
-                optimizer=DSGD(lr, Metropolis()),
-            )
+            job = self._once_through(data, DSGD(Constant(lr)), len(samples.x))
             stepped = self._execute(job, topology, data, np.tile(theta, (nodes, 1))).theta
-            mixed = self._execute(
-                replace(job, optimizer=DSGD(0.0, Metropolis())), topology, data, stepped
-            ).theta
+            resting = replace(job, optimizer=DSGD(Constant(0.0)))
+            mixed = self._execute(resting, topology, data, stepped).theta
             theta = theta - lr * self._model.centralized_gradient(S, *data.samples, theta)
             error = max(error, _relative(mixed, np.tile(theta, (nodes, 1))))
         return Comparison(
             4, f"D-SGD on a complete graph of {nodes} = SGD, {minibatches} mini-batches", error, 1e-10
         )
 
+    def _exact_consensus_on_gradients(self, minibatches: int) -> Comparison:
+        nodes = min(self._experiment.nodes, COMPLETE_NODES)
+        topology = TopologyService(Complete(nodes=nodes), seed=0)
+        S = reference.shift_matrix(topology.graph(0).adjacency(), self._job.shift)
+        section, kind, recursion = self._config.optimizer, "sgd", reference.Recursion("sgd")
+        optimizer: Optimizer[Any] = Naive(SGD(self._experiment.rate))
+        if isinstance(section, NaiveAdamConfig):
+            optimizer, kind = section.make(self._experiment.rate), "adam"
+            recursion = replace(make_recursion(self._config), kind=kind)
+        samples = [samples for _, _, samples in self._minibatches(minibatches)]
+        x, y = (np.concatenate(parts)[:, :nodes] for parts in zip(*samples, strict=True))
+        data, theta = _Fixed(Samples(x, y)), self._equal_theta()[:nodes]
+        job = self._once_through(data, optimizer, min(self._job.batch, len(x)))
+        found, state = self._execute(job, topology, data, theta).theta, recursion.start(theta[0])
+        for t, chosen in enumerate(job.batches(data.order(0))):
+            gradient = self._model.centralized_gradient(S, x[chosen], y[chosen], state.theta)
+            state = recursion.advance(state, None, gradient, self._experiment.rate(t))
+        error = _relative(found, np.tile(state.theta, (nodes, 1)))
+        name = f"naive {kind} on a complete graph of {nodes} = {kind}, {minibatches} mini-batches"
+        return Comparison(4, name, error, 1e-10)
+
+    def _once_through(self, data: _Fixed, optimizer: Optimizer[Any], batch: int) -> Job:
+        """The experiment's messages for one epoch of `data`, mixed by Metropolis weights."""
+        return replace(
+            self._job,
+            epochs=1,
+            batch=batch,
+            wave=min(self._job.wave, batch),
+            train_samples=len(data.samples.x),
+            test_samples=1,
+            redraw_every=None,
+            streamed=False,
+            optimizer=optimizer,
+            mixing=Metropolis(),
+        )
+
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I."""
-        experiment, job = self._experiment, self._experiment.job
+        experiment, job = self._experiment, self._job
         outcome = self._run(experiment.theta, limit=1)
         graph = experiment.topology.graph(0)
         batch, measured = min(job.batch, job.train_samples), outcome.ledger.total["train"]
-        rounds = expected_rounds(job.scheme, job.model.depth, batch, job.wave, job.model.form)
-        travelling = job.optimizer.travelling(job.model.num_parameters)
-        numbers = expected_numbers(job.scheme, job.model.sizes, batch, travelling, job.model.form)
-        links = 2 * graph.num_edges
+        schedule, links = job.schedule(batch), 2 * graph.num_edges
+        rounds, numbers = expected_rounds(schedule), expected_numbers(schedule)
         pairs = [
             ("rounds", measured.rounds, rounds),
             ("link messages", measured.link_messages, rounds * links),
@@ -174,7 +220,7 @@ class Verifier:
         ]
 
     def _run(self, theta: Array, limit: int) -> Outcome:
-        job = replace(self._experiment.job, limit=limit, epochs=-(-limit // self._experiment.job.minibatches))
+        job = replace(self._job, limit=limit, epochs=-(-limit // self._job.minibatches))
         return self._execute(job, self._experiment.topology, self._experiment.data, theta)
 
     def _execute(self, job: Job, topology: TopologyService, data: DataService, theta: Array) -> Outcome:
@@ -184,7 +230,7 @@ class Verifier:
 
     def _minibatches(self, count: int) -> Iterator[tuple[Graph, Any, Samples]]:
         """Graph, shift matrix and samples of the first mini-batches, as the oracle sees them: whole."""
-        job, data, topology = self._experiment.job, self._experiment.data, self._experiment.topology
+        job, data, topology = self._job, self._experiment.data, self._experiment.topology
         for t in range(count):
             epoch, k = divmod(t, job.minibatches)
             graph = topology.graph(t)
@@ -202,9 +248,7 @@ class Verifier:
     def _different_theta(self) -> Array:
         theta = self._experiment.theta
         spread = 0.1 * max(float(np.abs(theta).max()), 0.1)
-        return theta + spread * rng.generator(self._experiment.config.seed, "verify").standard_normal(
-            theta.shape
-        )
+        return theta + spread * rng.generator(self._config.seed, "verify").standard_normal(theta.shape)
 
 
 class _Fixed:

@@ -39,8 +39,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[referen
         edges=graph.edges(), order=order, **views,
     )  # fmt: skip
     model = reference.Model((10, 10, 1), ("sigmoid", "sigmoid"), "receiver")
-    _, results = reference.train_dsgd(
-        model, "normalized_laplacian", "laplacian", 1e-3, 1e-3, graph.adjacency(),
+    _, results = reference.train_distributed(
+        model, "normalized_laplacian", "laplacian", 1e-3, reference.Recursion("d_sgd"), 1e-3, graph.adjacency(),
         train.x, train.y, test.x, test.y, made.theta, order, 100,
     )  # fmt: skip
     return path, results

@@ -1,23 +1,117 @@
-"""Training in the threads of the test's own process."""
+"""Training in the threads of the test's own process, and the data for it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
 from fdtrain.experiment import Experiment, run_job
-from fdtrain.service import Host
+from fdtrain.graph import Graph
+from fdtrain.job import Job
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.losses import SquaredError
+from fdtrain.mixing import Metropolis
+from fdtrain.optim.dsgd import DSGD
+from fdtrain.optim.rates import Constant
+from fdtrain.service import EpochRow, Host
+from fdtrain.tasks.base import Order, Samples
 from fdtrain.team import Team, in_threads
+from fdtrain.topology.service import TopologyService
+from fdtrain.topology.sources import BundleSource
 from fdtrain.training import follow
 
 
-def run(made: Experiment, ranks: int) -> Host:
+def serve(job: Job, host: Host, ranks: int) -> Host:
     """Train on `ranks` ranks; the host has the outcome."""
-    host = made.host(ranks)
 
     def work(team: Team) -> None:
         if team.rank == 0:
-            run_job(made.job, team, host)
+            run_job(job, team, host)
             team.dismiss()
         else:
             follow(team)
 
     in_threads(ranks, work)
     return host
+
+
+def run(made: Experiment, ranks: int) -> Host:
+    """Train on `ranks` ranks; the host has the outcome."""
+    return serve(made.job, made.host(ranks), ranks)
+
+
+def error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Norm-wise, relative to the oracle."""
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@dataclass
+class Given:
+    """A data service that serves what it was given; streamed labels follow the graph of the moment."""
+
+    train: Samples
+    held_out: Samples
+    orders: np.ndarray  # [epochs, N]
+    parameters: np.ndarray | None = None
+    streamed: bool = False
+
+    @property
+    def train_samples(self) -> int:
+        return len(self.train.x)
+
+    @property
+    def test_samples(self) -> int:
+        return len(self.held_out.x)
+
+    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
+        return self.train, self.held_out
+
+    def order(self, epoch: int) -> Order:
+        return np.asarray(self.orders[epoch])
+
+    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        return Samples(self.train.x[chosen], self.train.y[chosen] + graph.degrees[:, None])
+
+    def test(self, graph: Graph) -> Samples:
+        return Samples(self.held_out.x, self.held_out.y + graph.degrees[:, None])
+
+    def theta(self) -> np.ndarray | None:
+        return self.parameters
+
+
+def samples(n: int, nodes: int, sizes: Sequence[int], rng: np.random.Generator) -> Samples:
+    return Samples(rng.normal(size=(n, nodes, sizes[0])), rng.normal(size=(n, nodes, sizes[-1])))
+
+
+def make_job(model: Gcnn, data: Given, **settings: Any) -> Job:
+    defaults = {
+        "shift": "laplacian", "optimizer": DSGD(Constant(0.003)), "mixing": Metropolis(),
+        "epochs": len(data.orders), "batch": 4, "wave": 1, "scheme": "piggyback_do", "slices": "idle",
+        "consensus_rounds": 1, "streamed": data.streamed,
+    }  # fmt: skip
+    return Job(
+        model=model, loss=SquaredError(), train_samples=data.train_samples, test_samples=data.test_samples,
+        **(defaults | settings),
+    )  # fmt: skip
+
+
+def trained(
+    job: Job, topology: TopologyService, data: Given, theta: np.ndarray, ranks: int
+) -> tuple[Host, list[np.ndarray]]:
+    """Run the job; the host, and θ after every epoch."""
+    thetas: list[np.ndarray] = []
+
+    def on_epoch(row: EpochRow) -> None:
+        thetas.append(host.outcome.theta)
+
+    host = Host(job, topology, data, theta, ranks, on_epoch)
+
+    serve(job, host, ranks)
+    return host, thetas
+
+
+def still(graph: Graph) -> TopologyService:
+    return TopologyService(BundleSource(connected=False), 0, graph)

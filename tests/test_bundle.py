@@ -67,8 +67,9 @@ def test_given_order_and_parameters_train_as_the_oracle_does(tmp_path: Path, wav
     outcome = run(made, 2).outcome
     A = np.zeros((V, V))
     A[EDGES[:, 0], EDGES[:, 1]] = A[EDGES[:, 1], EDGES[:, 0]] = 1
-    theta, results = reference.train_dsgd(
-        reference.Model(SIZES, ACTIVATIONS, form), "normalized_laplacian", "laplacian", 0.01, 0.003, A,
+    theta, results = reference.train_distributed(
+        reference.Model(SIZES, ACTIVATIONS, form), "normalized_laplacian", "laplacian", 0.01,
+        reference.Recursion("d_sgd"), 0.003, A,
         arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"],
         np.tile(flat, (V, 1)), arrays["order"], 3,
     )  # fmt: skip

@@ -118,8 +118,8 @@ optimizer: {{kind: d_sgd, lr: 1e-3, mixing: {{kind: laplacian, beta: 1e-3}}}}
     A[tuple(arrays["edges"].T)] = 1
     model = reference.Model((10, 10, 1), ("sigmoid", "sigmoid"), "receiver")
     start = np.concatenate([arrays[f"theta{k}_{layer}"].ravel() for layer in (1, 2) for k in (0, 1)])
-    final, results = reference.train_dsgd(
-        model, "normalized_laplacian", "laplacian", 1e-3, 1e-3, A + A.T,
+    final, results = reference.train_distributed(
+        model, "normalized_laplacian", "laplacian", 1e-3, reference.Recursion("d_sgd"), 1e-3, A + A.T,
         arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"],
         np.tile(start, (nodes, 1)), arrays["order"], 100,
     )  # fmt: skip

@@ -17,11 +17,14 @@ import yaml
 
 from fdtrain import cli, config, resources
 from fdtrain.experiment import build
+from fdtrain.sweep import plan
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = [file for file in SHIPPED if not resources.is_sweep(file)]
+SWEEPS = [file for file in SHIPPED if resources.is_sweep(file)]
 SHELL = ("console", "bash", "sh", "shell")
 GROUP: Any = typer.main.get_command(cli.app)
 
@@ -60,7 +63,7 @@ def fdtrain_arguments(words: list[str]) -> list[str] | None:
 def commands() -> dict[str, list[str]]:
     """Every command line of fdtrain that a reader is shown, once."""
     lines = [*(line for page in PAGES for line in shell_lines(page))]
-    lines += [line for file in CONFIGS for line in header_lines(file)]
+    lines += [line for file in SHIPPED for line in header_lines(file)]
     found = (fdtrain_arguments(line) for line in lines)
     return {" ".join(arguments): arguments for arguments in found if arguments}
 
@@ -114,6 +117,8 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
         options += ["--out", str(tmp_path / "verify.json")]
     elif command == "bench":
         options += ["--repeats", "1"]
+    elif command == "sweep":
+        options += ["--dry-run", "--out", str(tmp_path / "sweep"), given["sweep_name"]]
     arguments = [command, *options, *overrides] if options else [command, *rest]
     assert cli.main(arguments) == 0
     if command == "run":
@@ -142,6 +147,10 @@ def test_yaml_blocks_are_configurations(page: Path, folder: Path, monkeypatch: p
     whole = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
     for block in blocks(page, "yaml"):
         loaded = config._parse(block, page.name)
+        if "axes" in loaded:
+            (folder / "sweep.yaml").write_text(block, encoding="utf-8")
+            assert not any(point.error for point in plan.load(folder / "sweep.yaml").points)
+            continue
         config.from_mapping({**whole, **loaded}, source=page.name, base=folder)
 
 
@@ -163,6 +172,18 @@ def test_shipped_configurations_build(file: Path, folder: Path) -> None:
     assert build(settings).nodes > 1
     key = str(file.relative_to(ROOT / "configs").with_suffix(""))
     assert resources.find_config(key).samefile(file)
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: str(file.relative_to(ROOT / "configs")))
+def test_shipped_sweeps_build(file: Path) -> None:
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert list(header_lines(file)), "the header says how to run it"
+    for point in plan.load(file).points:
+        assert point.error is None
+        assert point.config is not None
+        assert build(point.config).nodes > 1
+    key = str(file.relative_to(ROOT / "configs").with_suffix(""))
+    assert resources.find_sweep(key).samefile(file)
 
 
 def test_tests_named_in_the_architecture_exist() -> None:

@@ -3,42 +3,37 @@
 Every node has parameters of its own, and S is not symmetric: equal θ, or a symmetric S, would hide mistakes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from teams import Given, error, make_job, samples, still, trained
 
 from fdtrain import reference
 from fdtrain.engine import Engine
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import run_job
 from fdtrain.graph import Graph, neighbourhoods
-from fdtrain.job import Job
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import SquaredError
-from fdtrain.mixing import Laplacian, Metropolis
+from fdtrain.mixing import Laplacian, Metropolis, Mixing
 from fdtrain.optim.dsgd import DSGD
+from fdtrain.optim.rates import Constant
 from fdtrain.partition import block
 from fdtrain.schedule import Schedule, build
-from fdtrain.service import EpochRow, Host
+from fdtrain.service import Host
 from fdtrain.shifts import SHIFTS
-from fdtrain.tasks.base import Order, Samples
+from fdtrain.tasks.base import Samples
 from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
-from fdtrain.topology.sources import BundleSource, ErdosRenyi, Redraw
+from fdtrain.topology.sources import ErdosRenyi, Redraw
 from fdtrain.training import follow
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
 SIZES = (4, 3, 5, 2, 3)
 MIXINGS = {"metropolis": (Metropolis(), 0.0), "laplacian": (Laplacian(0.05), 0.05)}
-
-
-def error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Norm-wise, relative to the oracle."""
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
 def positive_digraph(nodes: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,6 +66,7 @@ def one_step(
     model: Gcnn,
     shift: str,
     optimizer: DSGD,
+    mixing: Mixing,
     theta: np.ndarray,
     samples: Samples,
     schedules: tuple[Schedule, Schedule],
@@ -82,7 +78,7 @@ def one_step(
 
     def work(team: Team) -> Any:
         ids = hoods[team.rank].ids
-        engine = Engine(model, shift, SquaredError(), optimizer, team.transport, theta[ids])
+        engine = Engine(model, shift, SquaredError(), optimizer, mixing, team.transport, theta[ids])
         engine.rewire(hoods[team.rank], [("train", schedules[0]), ("test", schedules[1])])
         inferred = engine.infer(schedules[1], x[ids], y[ids])
         loss = engine.minibatch(schedules[0], x[ids], y[ids])
@@ -119,7 +115,7 @@ def test_local_gradients(form: Any, depth: int, wave: int) -> None:
         mixing, beta = MIXINGS[("metropolis", "laplacian")[number % 2]]
         kind = ("metropolis", "laplacian")[number % 2]
         ranks = (1, 2, 3, 7)[number % 4]
-        got = one_step(graph, model, shift, DSGD(0.01, mixing), theta, samples, schedules, ranks)
+        got = one_step(graph, model, shift, DSGD(Constant(0.01)), mixing, theta, samples, schedules, ranks)
 
         S = reference.shift_matrix(graph.adjacency(), shift)
         gradient = oracle.local_gradients(S, samples.x, samples.y, theta)
@@ -142,86 +138,12 @@ def test_the_mean_of_local_gradients_is_the_centralized_one(form: Any) -> None:
     train_, test = (build(s, sizes=sizes, batch=5, wave=2, form=form) for s in ("piggyback_do", "inference"))
     train_ = build("piggyback_do", sizes=sizes, batch=5, wave=2, form=form, travelling=len(shared))
     got = one_step(
-        graph, model, "gcn", DSGD(0.1, Metropolis()), np.tile(shared, (8, 1)), samples, (train_, test), 3
-    )
+        graph, model, "gcn", DSGD(Constant(0.1)), Metropolis(), np.tile(shared, (8, 1)), samples,
+        (train_, test), 3,
+    )  # fmt: skip
     S = reference.shift_matrix(graph.adjacency(), "gcn")
     wanted = reference.Model(sizes, ("tanh", "sigmoid"), form).centralized_gradient(S, *samples, shared)
     assert error(got.gradient.mean(axis=0), wanted) <= 1e-12
-
-
-@dataclass
-class Given:
-    """A data service that serves what it was given; streamed labels follow the graph of the moment."""
-
-    train: Samples
-    held_out: Samples
-    orders: np.ndarray  # [epochs, N]
-    parameters: np.ndarray | None = None
-    streamed: bool = False
-
-    @property
-    def train_samples(self) -> int:
-        return len(self.train.x)
-
-    @property
-    def test_samples(self) -> int:
-        return len(self.held_out.x)
-
-    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
-        return self.train, self.held_out
-
-    def order(self, epoch: int) -> Order:
-        return np.asarray(self.orders[epoch])
-
-    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
-        return Samples(self.train.x[chosen], self.train.y[chosen] + graph.degrees[:, None])
-
-    def test(self, graph: Graph) -> Samples:
-        return Samples(self.held_out.x, self.held_out.y + graph.degrees[:, None])
-
-    def theta(self) -> np.ndarray | None:
-        return self.parameters
-
-
-def samples(n: int, nodes: int, sizes: Sequence[int], rng: np.random.Generator) -> Samples:
-    return Samples(rng.normal(size=(n, nodes, sizes[0])), rng.normal(size=(n, nodes, sizes[-1])))
-
-
-def make_job(model: Gcnn, data: Given, **settings: Any) -> Job:
-    defaults = {
-        "shift": "laplacian", "optimizer": DSGD(0.003, Metropolis()), "epochs": len(data.orders), "batch": 4,
-        "wave": 1, "scheme": "piggyback_do", "slices": "idle", "streamed": data.streamed,
-    }  # fmt: skip
-    return Job(
-        model=model, loss=SquaredError(), train_samples=data.train_samples, test_samples=data.test_samples,
-        **(defaults | settings),
-    )  # fmt: skip
-
-
-def trained(
-    job: Job, topology: TopologyService, data: Given, theta: np.ndarray, ranks: int
-) -> tuple[Host, list[np.ndarray]]:
-    """Run the job; the host, and θ after every epoch."""
-    thetas: list[np.ndarray] = []
-
-    def on_epoch(row: EpochRow) -> None:
-        thetas.append(host.outcome.theta)
-
-    host = Host(job, topology, data, theta, ranks, on_epoch)
-
-    def work(team: Team) -> None:
-        if team.rank == 0:
-            run_job(job, team, host)
-            team.dismiss()
-        else:
-            follow(team)
-
-    in_threads(ranks, work)
-    return host, thetas
-
-
-def still(graph: Graph) -> TopologyService:
-    return TopologyService(BundleSource(connected=False), 0, graph)
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
@@ -240,13 +162,13 @@ def test_trajectory(form: Any, mixing: str, wave: int, slices: Any) -> None:
     model = Gcnn(sizes, activations, form)
     theta = rng.normal(size=(8, model.num_parameters)) / 2
     rule, beta = MIXINGS[mixing]
-    job = make_job(model, data, optimizer=DSGD(0.003, rule), wave=wave, slices=slices)
+    job = make_job(model, data, optimizer=DSGD(Constant(0.003)), mixing=rule, wave=wave, slices=slices)
     host, thetas = trained(job, still(graph), data, theta, 3)
 
     oracle = reference.Model(sizes, activations, form)
-    wanted, results = reference.train_dsgd(
-        oracle, "laplacian", mixing, beta, 0.003, graph.adjacency(), *data.train, *data.held_out,
-        theta, data.orders, 4,
+    wanted, results = reference.train_distributed(
+        oracle, "laplacian", mixing, beta, reference.Recursion("d_sgd"), 0.003, graph.adjacency(),
+        *data.train, *data.held_out, theta, data.orders, 4,
     )  # fmt: skip
     assert error(host.outcome.theta, wanted) <= 1e-12
     assert error(wanted, theta) > 1e-3  # it went somewhere
@@ -279,7 +201,16 @@ def test_redrawn_topologies_step_by_step(shift: str, every: int, mixing: str) ->
     theta = rng.normal(size=(9, model.num_parameters))
     source = ErdosRenyi(nodes=9, mean_degree=2, connected=False, redraw=Redraw(every=every))
     rule, beta = MIXINGS[mixing]
-    job = make_job(model, data, shift=shift, optimizer=DSGD(0.02, rule), batch=5, wave=2, redraw_every=every)
+    job = make_job(
+        model,
+        data,
+        shift=shift,
+        optimizer=DSGD(Constant(0.02)),
+        mixing=rule,
+        batch=5,
+        wave=2,
+        redraw_every=every,
+    )
     host, thetas = trained(job, TopologyService(source, 3), data, theta, 4)
 
     oracle, service, graphs = (
@@ -320,12 +251,12 @@ def test_exact_consensus() -> None:
         once = Given(data.train, data.held_out, data.orders[epoch : epoch + 1])
         for lr in (0.01, 0.0):
             job = make_job(
-                model, once, shift="normalized_laplacian", optimizer=DSGD(lr, Metropolis()), batch=9, wave=3
+                model, once, shift="normalized_laplacian", optimizer=DSGD(Constant(lr)), batch=9, wave=3
             )
             theta = trained(job, still(graph), once, theta, 2)[0].outcome.theta
-    wanted, _ = reference.train_centralized_sgd(
-        reference.Model(sizes, activations, "receiver"), "normalized_laplacian", 0.01, graph.adjacency(),
-        *data.train, *data.held_out, shared, data.orders, 9,
+    wanted, _ = reference.train_centralized(
+        reference.Model(sizes, activations, "receiver"), "normalized_laplacian", reference.Recursion("sgd"), 0.01,
+        graph.adjacency(), *data.train, *data.held_out, shared, data.orders, 9,
     )  # fmt: skip
     assert error(theta, np.tile(wanted, (6, 1))) <= 1e-12
     assert error(wanted, shared) > 1e-3

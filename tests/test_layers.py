@@ -14,6 +14,7 @@ from fdtrain.layers.gcnn import Gcnn, ReceiverLayer, SenderLayer, by_node, by_wa
 from fdtrain.losses import SquaredError
 from fdtrain.mixing import Metropolis
 from fdtrain.optim.dsgd import DSGD
+from fdtrain.optim.rates import Constant
 from fdtrain.partition import block
 from fdtrain.schedule import build
 from fdtrain.team import Team, in_threads
@@ -134,7 +135,7 @@ def test_squared_error() -> None:
 
 
 def engine(model: Gcnn, shift: str, theta: np.ndarray, transport: Transport) -> Engine:
-    return Engine(model, shift, SquaredError(), DSGD(0.1, Metropolis()), transport, theta)
+    return Engine(model, shift, SquaredError(), DSGD(Constant(0.1)), Metropolis(), transport, theta)
 
 
 def alone() -> Transport:

@@ -14,6 +14,7 @@ ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
 PATH = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]])  # 0 - 1 - 2
 LOPSIDED = np.array([[0.0, 4.0, 0.0], [1.0, 0.0, 3.0], [9.0, 0.0, 0.0]])  # row sums 4, 4, 9
 STEP = 1e-30  # of the complex-step derivative: exact to rounding
+D_SGD, SGD = ref.Recursion("d_sgd"), ref.Recursion("sgd")
 r = np.sqrt(0.5)
 
 
@@ -283,7 +284,7 @@ def training_data(model: ref.Model, V: int, N: int, seed: int = 4) -> tuple[Any,
 
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize(("mixing", "beta"), [("metropolis", 0.0), ("laplacian", 0.05)])
-def test_train_dsgd_node_by_node(form: str, mixing: str, beta: float) -> None:
+def test_train_distributed_node_by_node(form: str, mixing: str, beta: float) -> None:
     model = ref.Model((3, 2, 1), ("sigmoid", "sigmoid"), form)
     V, N, lr, batch = 5, 7, 0.3, 3  # mini-batches of 3, 3, 1
     data = training_data(model, V, N)
@@ -291,8 +292,8 @@ def test_train_dsgd_node_by_node(form: str, mixing: str, beta: float) -> None:
     rng = np.random.default_rng(5)
     start = rng.normal(size=(V, model.num_parameters))
     order = np.stack([rng.permutation(N) for _ in range(3)])
-    got, results = ref.train_dsgd(
-        model, "normalized_laplacian", mixing, beta, lr, A5, *data, start.copy(), order, batch
+    got, results = ref.train_distributed(
+        model, "normalized_laplacian", mixing, beta, D_SGD, lr, A5, *data, start.copy(), order, batch
     )
 
     d = [len(n) for n in NEIGHBOURS]
@@ -327,7 +328,7 @@ def test_train_dsgd_node_by_node(form: str, mixing: str, beta: float) -> None:
     np.testing.assert_allclose(got, theta, rtol=1e-12, atol=1e-14)
 
 
-def test_train_centralized_sgd_step_by_step() -> None:
+def test_train_centralized_step_by_step() -> None:
     model = ref.Model((3, 2, 2), ("tanh", "sigmoid"), "receiver")
     V, N, lr = 5, 5, 0.2
     data = training_data(model, V, N)
@@ -335,16 +336,17 @@ def test_train_centralized_sgd_step_by_step() -> None:
     rng = np.random.default_rng(6)
     start, order = rng.normal(size=model.num_parameters), np.stack([rng.permutation(N) for _ in range(2)])
     told: list[tuple[int, ref.EpochResult]] = []
-    got, results = ref.train_centralized_sgd(
+    got, results = ref.train_centralized(
         model,
         "gcn",
+        SGD,
         lr,
         csr_array(A5),
         *data,
         start,
         order,
         2,
-        lambda epoch, result: told.append((epoch, result)),
+        on_epoch=lambda epoch, result: told.append((epoch, result)),
     )
     S, theta = ref.shift_matrix(A5, "gcn").toarray(), start
     for epoch in range(2):
@@ -367,10 +369,11 @@ def test_complete_graph_average_is_centralized_for_one_mini_batch_from_consensus
     V, N = 6, 4
     data, A = training_data(model, V, N), 1 - np.eye(V)
     start, order = np.random.default_rng(7).random(model.num_parameters), np.arange(N)[None]
-    shared, _ = ref.train_centralized_sgd(model, "normalized_laplacian", 0.1, A, *data, start, order, N)
-    theta, _ = ref.train_dsgd(
-        model, "normalized_laplacian", "metropolis", 0.0, 0.1, A, *data, np.tile(start, (V, 1)), order, N
-    )
+    shared, _ = ref.train_centralized(model, "normalized_laplacian", SGD, 0.1, A, *data, start, order, N)
+    theta, _ = ref.train_distributed(
+        model, "normalized_laplacian", "metropolis", 0.0, D_SGD, 0.1, A, *data,
+        np.tile(start, (V, 1)), order, N,
+    )  # fmt: skip
     np.testing.assert_allclose(theta.mean(axis=0), shared, rtol=1e-13)
     assert ref.disagreement(theta) > 1e-3
 
@@ -394,11 +397,11 @@ def test_input_errors_are_named() -> None:
         lambda: model.local_gradients(S, x, y2, theta),
         lambda: model.centralized_gradient(S, x, y, theta),
         lambda: ref.mse(y, y[..., 0]),
-        lambda: ref.train_dsgd(
-            model, "gcn", "metropolis", 0.0, 0.1, PATH, x, y, x, y, theta[0], np.array([[0, 1]]), 1
+        lambda: ref.train_distributed(
+            model, "gcn", "metropolis", 0.0, D_SGD, 0.1, PATH, x, y, x, y, theta[0], np.array([[0, 1]]), 1
         ),
-        lambda: ref.train_dsgd(
-            model, "gcn", "metropolis", 0.0, 0.1, PATH, x, y, x, y, theta, np.array([[0, 1]]), 0
+        lambda: ref.train_distributed(
+            model, "gcn", "metropolis", 0.0, D_SGD, 0.1, PATH, x, y, x, y, theta, np.array([[0, 1]]), 0
         ),
     ]
     for call in wrong:

@@ -22,8 +22,8 @@ from fdtrain.schedule import (
 SIZES = (7, 5, 4, 3, 2)  # g_0 … g_4, all different
 CASES = [
     pytest.param(depth, batch, wave, form, id=f"L{depth}-B{batch}-w{wave}-{form}")
-    for depth, batch, form in product((1, 2, 3, 4), (1, 3, 100), ("receiver", "sender"))
-    for wave in sorted({1, min(7, batch), batch})
+    for depth, batch, form in product((1, 2, 3, 4), (1, 3, 10, 100), ("receiver", "sender"))
+    for wave in sorted({1, min(3, batch), min(7, batch), batch})
 ]
 
 
@@ -39,40 +39,81 @@ def part(start: int, width: int) -> Field:
     return Field("slice", width, start=start)
 
 
-def table(scheme: str, g: tuple[int, ...], B: int, w: int, form: str, travelling: int) -> tuple[int, int]:
+def mix(step: int, wave: int, width: int) -> Field:
+    return Field("consensus", width, wave=wave, step=step)
+
+
+def table(
+    scheme: str, g: tuple[int, ...], B: int, w: int, form: str, travelling: int, K: int
+) -> tuple[int, int]:
     """Rounds and numbers of a mini-batch, SPEC §5's table spelled out."""
-    L, waves = len(g) - 1, -(-B // w)
+    L, B_ = len(g) - 1, -(-B // w)
+    x, y = (2 * L - 1, L - 1) if form == "receiver" else (2 * L, L)
+    rounds = {
+        "inference": L * B_,
+        "per_sample": B_ * x + B_ * K,
+        "per_batch": B_ * x + K,
+        "piggyback": L * B_ + y + K,
+        "piggyback_do": L * B_ + y,
+    }
+    exchanges = {"inference": 0, "per_sample": B_ * K, "per_batch": K, "piggyback": K, "piggyback_do": 1}
     forward = sum(g[:L]) if form == "receiver" else sum(g[1:])
-    if scheme == "inference":
-        return L * waves, B * forward
-    back_rounds = L - 1 if form == "receiver" else L
     backward = sum(g[1:L]) if form == "receiver" else sum(g[1:])
-    return L * waves + back_rounds, B * (forward + backward) + travelling
+    backward *= scheme != "inference"
+    return rounds[scheme], B * (forward + backward) + travelling * exchanges[scheme]
 
 
-@pytest.mark.parametrize("slices", ["even", "idle"])
+@pytest.mark.parametrize("K", [1, 3])
 @pytest.mark.parametrize(("depth", "batch", "wave", "form"), CASES)
-def test_table(depth: int, batch: int, wave: int, form: Any, slices: Any) -> None:
+def test_table(depth: int, batch: int, wave: int, form: Any, K: int) -> None:
     g = SIZES[: depth + 1]
-    for scheme, travelling in product(SCHEMES, (0, 1, 2 * depth, 83, 1009)):
-        schedule = build(
-            scheme, sizes=g, batch=batch, wave=wave, form=form, travelling=travelling, slices=slices
-        )
-        rounds, numbers = table(scheme, g, batch, wave, form, travelling)
-        assert len(schedule.rounds) == rounds == expected_rounds(scheme, depth, batch, wave, form)
-        assert schedule.numbers == numbers == expected_numbers(scheme, g, batch, travelling, form)
-        assert schedule.numbers == sum(sum(f.width for f in r.fields) for r in schedule.rounds)
-        assert schedule.average_width == numbers / rounds
-        assert schedule.peak_width == max(sum(f.width for f in r.fields) for r in schedule.rounds)
-        assert schedule.depth == depth
-        assert schedule.trains is (scheme != "inference")
-        assert sum(schedule.waves) == batch
-        assert set(schedule.waves[:-1]) <= {wave}
-        assert 1 <= schedule.waves[-1] <= wave
-        parts = {kind: schedule.numbers_of(kind) for kind in ("features", "backward", "slice")}
-        assert sum(parts.values()) == numbers
-        assert parts["slice"] == (travelling if schedule.trains else 0)
-        check(schedule)
+    sixths: Any = [
+        ("even", 0),
+        ("idle", 0),
+        ("even", 83),
+        ("idle", 2 * depth),
+        ("even", 1009),
+        ("idle", 1009),
+    ]
+    for scheme in SCHEMES:
+        for slices, travelling in sixths if scheme == "piggyback_do" else [("idle", 0), ("idle", 83)]:
+            schedule = build(
+                scheme, sizes=g, batch=batch, wave=wave, form=form, travelling=travelling, slices=slices,
+                consensus=K,
+            )  # fmt: skip
+            rounds, numbers = table(scheme, g, batch, wave, form, travelling, K)
+            assert len(schedule.rounds) == rounds == expected_rounds(schedule)
+            assert schedule.numbers == numbers == expected_numbers(schedule)
+            assert schedule.numbers == sum(sum(f.width for f in r.fields) for r in schedule.rounds)
+            assert schedule.average_width == numbers / rounds
+            assert schedule.peak_width == max(sum(f.width for f in r.fields) for r in schedule.rounds)
+            assert schedule.depth == depth
+            assert schedule.trains is (scheme != "inference")
+            assert schedule.exchange == EXCHANGES[scheme]
+            assert schedule.consensus == (K if schedule.exchange.startswith("after") else 0)
+            assert sum(schedule.waves) == batch
+            assert set(schedule.waves[:-1]) <= {wave}
+            assert 1 <= schedule.waves[-1] <= wave
+            parts = {kind: schedule.numbers_of(kind) for kind in KINDS}
+            assert sum(parts.values()) == numbers
+            assert parts["features"] == table("inference", g, batch, wave, form, 0, K)[1]
+            assert parts["slice"] == (travelling if scheme == "piggyback_do" else 0)
+            assert parts["consensus"] == numbers - parts["features"] - parts["backward"] - parts["slice"]
+            check(schedule)
+
+
+KINDS: tuple[Any, ...] = ("features", "backward", "slice", "consensus")
+EXCHANGES = {
+    "inference": "never",
+    "per_sample": "after_wave",
+    "per_batch": "after_batch",
+    "piggyback": "after_batch",
+    "piggyback_do": "along",
+}
+
+
+def test_the_table_has_every_scheme() -> None:
+    assert set(SCHEMES) == set(EXCHANGES)
 
 
 @pytest.mark.parametrize(("depth", "batch", "wave", "form"), CASES)
@@ -82,7 +123,8 @@ def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
     schedule = build("piggyback_do", sizes=g, batch=batch, wave=wave, form=form)
     waves, back = schedule.waves, depth - 1 if form == "receiver" else depth
     width = (lambda layer: g[layer - 1]) if form == "receiver" else (lambda layer: g[layer])
-    for r, round_ in enumerate(schedule.rounds):
+    slots = []
+    for r in range(len(schedule.rounds)):
         b, l = divmod(r, depth)  # noqa: E741
         tail = b >= len(waves)
         if tail:  # the backward terms of the last wave, whatever their number
@@ -90,13 +132,27 @@ def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
         wanted = [] if tail else [fwd(l + 1, b, waves[b] * width(l + 1))]
         if b >= 1 and l < back:
             wanted.append(bwd(depth - l, b - 1, waves[b - 1] * width(depth - l)))
-        assert round_.fields == tuple(wanted)
-        assert round_.tail is tail
-        assert round_.has_backward is (b >= 1 and l < back)
-    inference = build("inference", sizes=g, batch=batch, wave=wave, form=form)
-    assert [round_.fields for round_ in inference.rounds] == [
-        (fwd(layer, b, w * width(layer)),) for b, w in enumerate(waves) for layer in range(1, depth + 1)
+        slots.append(tuple(wanted))
+    assert [round_.fields for round_ in schedule.rounds] == slots
+    assert [round_.has_backward for round_ in schedule.rounds] == [
+        any(f.kind == "backward" for f in fields) for fields in slots
     ]
+
+    forward = [[(fwd(k, b, w * width(k)),) for k in range(1, depth + 1)] for b, w in enumerate(waves)]
+    backward = [
+        [(bwd(depth - k, b, w * width(depth - k)),) for k in range(back)] for b, w in enumerate(waves)
+    ]
+    consensus = [[(mix(k, b, 83),) for k in (1, 2, 3)] for b in range(len(waves))]
+    every = range(len(waves))
+    wanted_slots = {
+        "inference": [slot for b in every for slot in forward[b]],
+        "per_sample": [slot for b in every for slot in forward[b] + backward[b] + consensus[b]],
+        "per_batch": [slot for b in every for slot in forward[b] + backward[b]] + consensus[-1],
+        "piggyback": slots + consensus[-1],
+    }
+    for scheme, fields in wanted_slots.items():
+        found = build(scheme, sizes=g, batch=batch, wave=wave, form=form, travelling=83, consensus=3)
+        assert [round_.fields for round_ in found.rounds] == fields, scheme
 
 
 @pytest.mark.parametrize("slices", ["even", "idle"])
@@ -141,9 +197,70 @@ def test_receiver_form_by_hand() -> None:
         (bwd(3, 2, 2),),
         (bwd(2, 2, 3),),
     ]
-    assert [round_.tail for round_ in schedule.rounds] == [False] * 9 + [True] * 2
     assert (schedule.numbers, schedule.peak_width) == (80, 12)
     assert schedule.average_width == 80 / 11
+
+
+def test_consensus_in_the_receiver_form_by_hand() -> None:
+    """L = 3, B = 3, w = 2: waves of 2 and 1 samples; 5 numbers are mixed K = 2 times."""
+    arguments: Any = {"sizes": (4, 3, 2, 1), "batch": 3, "wave": 2, "travelling": 5, "consensus": 2}
+    first = [(fwd(1, 0, 8),), (fwd(2, 0, 6),), (fwd(3, 0, 4),), (bwd(3, 0, 4),), (bwd(2, 0, 6),)]
+    second = [(fwd(1, 1, 4),), (fwd(2, 1, 3),), (fwd(3, 1, 2),), (bwd(3, 1, 2),), (bwd(2, 1, 3),)]
+    end = [(mix(1, 1, 5),), (mix(2, 1, 5),)]
+    per_sample = build("per_sample", **arguments)
+    assert [r.fields for r in per_sample.rounds] == [*first, (mix(1, 0, 5),), (mix(2, 0, 5),), *second, *end]
+    assert (per_sample.numbers, per_sample.peak_width, per_sample.consensus) == (42 + 20, 8, 2)
+    per_batch = build("per_batch", **arguments)
+    assert [r.fields for r in per_batch.rounds] == [*first, *second, *end]
+    assert (per_batch.numbers, per_batch.peak_width, per_batch.consensus) == (42 + 10, 8, 2)
+    piggyback = build("piggyback", **arguments)
+    assert [r.fields for r in piggyback.rounds] == [
+        (fwd(1, 0, 8),),
+        (fwd(2, 0, 6),),
+        (fwd(3, 0, 4),),
+        (fwd(1, 1, 4), bwd(3, 0, 4)),
+        (fwd(2, 1, 3), bwd(2, 0, 6)),
+        (fwd(3, 1, 2),),
+        (bwd(3, 1, 2),),
+        (bwd(2, 1, 3),),
+        *end,
+    ]
+    assert (piggyback.numbers, piggyback.peak_width, piggyback.consensus) == (42 + 10, 9, 2)
+
+
+def test_consensus_in_the_sender_form_by_hand() -> None:
+    """L = 2, B = 2, w = 1, K = 1: all layers have a backward term; the peak is the message of consensus."""
+    arguments: Any = {"sizes": (4, 3, 2), "batch": 2, "form": "sender", "travelling": 9}
+    first = [(fwd(1, 0, 3),), (fwd(2, 0, 2),), (bwd(2, 0, 2),), (bwd(1, 0, 3),)]
+    second = [(fwd(1, 1, 3),), (fwd(2, 1, 2),), (bwd(2, 1, 2),), (bwd(1, 1, 3),)]
+    per_sample, per_batch, piggyback = (
+        build(scheme, **arguments) for scheme in ("per_sample", "per_batch", "piggyback")
+    )
+    assert [r.fields for r in per_sample.rounds] == [*first, (mix(1, 0, 9),), *second, (mix(1, 1, 9),)]
+    assert [r.fields for r in per_batch.rounds] == [*first, *second, (mix(1, 1, 9),)]
+    assert [r.fields for r in piggyback.rounds] == [
+        *first[:2],
+        (fwd(1, 1, 3), bwd(2, 0, 2)),
+        (fwd(2, 1, 2), bwd(1, 0, 3)),
+        *second[2:],
+        (mix(1, 1, 9),),
+    ]
+    assert [schedule.peak_width for schedule in (per_sample, per_batch, piggyback)] == [9, 9, 9]
+
+
+def test_one_layer_in_the_receiver_form_has_no_backward_rounds() -> None:
+    """L = 1: the gradient is complete after the forward round of the last wave."""
+    arguments: Any = {"sizes": (4, 3), "batch": 2, "travelling": 9}
+    found = {scheme: build(scheme, **arguments) for scheme in SCHEMES}
+    assert [r.fields for r in found["piggyback"].rounds] == [
+        (fwd(1, 0, 4),),
+        (fwd(1, 1, 4),),
+        (mix(1, 1, 9),),
+    ]
+    assert [r.fields for r in found["per_sample"].rounds] == [
+        (fwd(1, 0, 4),), (mix(1, 0, 9),), (fwd(1, 1, 4),), (mix(1, 1, 9),),
+    ]  # fmt: skip
+    assert found["per_batch"].rounds == found["piggyback"].rounds
 
 
 def test_sender_form_by_hand() -> None:
@@ -172,6 +289,12 @@ def test_published_regression() -> None:
     assert schedule.numbers == 100 * (10 + 10 + 10) + 220
     assert schedule.peak_width == 20
     assert build("piggyback_do", sizes=(10, 10, 1), batch=100, wave=100, travelling=220).numbers == 3220
+    naive = build("per_sample", sizes=(10, 10, 1), batch=100, travelling=220)
+    assert (len(naive.rounds), naive.numbers, naive.peak_width) == (400, 100 * (30 + 220), 220)
+    reuse = build("per_batch", sizes=(10, 10, 1), batch=100, travelling=220)
+    assert (len(reuse.rounds), reuse.numbers, reuse.peak_width) == (301, 3220, 220)
+    piggyback = build("piggyback", sizes=(10, 10, 1), batch=100, travelling=220)
+    assert (len(piggyback.rounds), piggyback.numbers, piggyback.peak_width) == (202, 3220, 220)
 
 
 @pytest.mark.parametrize(("batch", "wave", "sizes"), [(5, 2, (2, 2, 1)), (6, 3, (3, 3)), (1, 1, (1,))])
@@ -184,14 +307,38 @@ def test_a_schedule_is_a_value() -> None:
     assert made[0] == made[1]
     assert hash(made[0]) == hash(made[1])
     assert made[0] != build("piggyback_do", sizes=[3, 2, 1], batch=4, wave=2, travelling=16, slices="even")
+    one, two = (build("per_batch", sizes=[3, 2, 1], batch=4, travelling=16, consensus=K) for K in (1, 2))
+    assert one != two
+    assert hash(one) != hash(two)
+    assert build("piggyback", sizes=[3, 2, 1], batch=4, travelling=16) != one
 
 
-def plan(*rounds: tuple[Field, ...], travelling: int = 0, depth: int = 3) -> Schedule:
-    sizes = (1,) * (depth + 1)
-    return Schedule("piggyback_do", "receiver", sizes, 1, 1, travelling, tuple(map(Round, rounds)))
+def plan(
+    *rounds: tuple[Field, ...],
+    travelling: int = 0,
+    scheme: str = "piggyback_do",
+    batch: int = 1,
+    consensus: int = 0,
+) -> Schedule:
+    """L = 3 in the receiver form, one sample in a wave."""
+    return Schedule(
+        scheme=scheme, form="receiver", sizes=(1, 1, 1, 1), batch=batch, wave=1, travelling=travelling,
+        consensus=consensus, rounds=tuple(map(Round, rounds)),
+    )  # fmt: skip
+
+
+def batch_of_one(*rounds: tuple[Field, ...], consensus: int = 1) -> Schedule:
+    return plan(*rounds, travelling=4, scheme="per_batch", consensus=consensus)
+
+
+def batch_of_two(scheme: str, *rounds: tuple[Field, ...], consensus: int = 1) -> Schedule:
+    return plan(*rounds, travelling=4, scheme=scheme, batch=2, consensus=consensus)
 
 
 F1, F2, F3, B3, B2 = fwd(1, 0, 1), fwd(2, 0, 1), fwd(3, 0, 1), bwd(3, 0, 1), bwd(2, 0, 1)
+C1, C2 = mix(1, 0, 4), mix(2, 0, 4)
+WAVES = [[(replace(field, wave=b),) for field in (F1, F2, F3, B3, B2)] for b in (0, 1)]  # of per_batch, B = 2
+MIXES = [[(mix(k, b, 4),) for k in (1, 2)] for b in (0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -235,13 +382,155 @@ def test_a_bad_schedule_is_refused(schedule: Schedule, message: str) -> None:
         check(schedule)
 
 
+def test_the_plans_of_the_next_test_are_good_before_they_are_damaged() -> None:
+    check(batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,)))
+    check(batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), (C2,), consensus=2))
+    check(batch_of_two("per_batch", *WAVES[0], *WAVES[1], MIXES[1][0]))
+    check(batch_of_two("per_sample", *WAVES[0], MIXES[0][0], *WAVES[1], MIXES[1][0]))
+    check(batch_of_two("per_sample", *WAVES[0], *WAVES[1], MIXES[0][0], MIXES[1][0]))  # later is not wrong
+    check(batch_of_two("per_sample", *WAVES[0], *MIXES[0], *WAVES[1], *MIXES[1], consensus=2))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        # before the gradient is complete
+        (
+            batch_of_one((C1,), (F1,), (F2,), (F3,), (B3,), (B2,)),
+            "round 0 sends .*'consensus'.* was delivered",
+        ),
+        (batch_of_one((F1,), (F2,), (F3,), (C1,), (B3,), (B2,)), "before .'backward', 2, 0. was delivered"),
+        (batch_of_one((F1,), (F2,), (F3,), (B3,), (C1,), (B2,)), "before .'backward', 2, 0. was delivered"),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2, C1)),
+            "round 4 .* before .'backward', 2, 0. was delivered",
+        ),
+        (
+            batch_of_two("per_batch", *WAVES[0], *WAVES[1][:4], MIXES[1][0], *WAVES[1][4:]),
+            "round 9 .* before .'backward', 2, 1. was delivered",
+        ),
+        (
+            batch_of_two("per_batch", *WAVES[1], *WAVES[0][:4], MIXES[1][0], *WAVES[0][4:]),
+            "round 9 .* before .'backward', 2, 0. was delivered",  # an earlier wave's
+        ),
+        (
+            batch_of_two("piggyback", *WAVES[0], MIXES[1][0], *WAVES[1]),
+            "round 5 .* before .'features', 1, 1. was delivered",
+        ),
+        (
+            batch_of_two("per_sample", *WAVES[0], MIXES[0][0], MIXES[1][0], *WAVES[1]),
+            "round 6 .* before .'features', 1, 1. was delivered",
+        ),
+        # steps
+        (batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,)), "no round sends consensus of step 1, wave 0"),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), consensus=2),
+            "no round sends consensus of step 2, wave 0",
+        ),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C2,), consensus=2),
+            "round 5 .* before .'consensus', 1, 0. was delivered",
+        ),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C2,), (C1,), consensus=2),
+            "round 5 .* before .'consensus', 1, 0. was delivered",
+        ),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1, C2), consensus=2),
+            "round 5 .* before .'consensus', 1, 0. was delivered",
+        ),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), (mix(3, 0, 4),), consensus=3),
+            "round 6 .* before .'consensus', 2, 0. was delivered",
+        ),
+        # waves
+        (batch_of_two("per_sample", *WAVES[0], *WAVES[1], MIXES[1][0]), "consensus of step 1, wave 0"),
+        (
+            batch_of_two("per_sample", *WAVES[0], MIXES[0][0], *WAVES[1]),
+            "consensus of step 1, wave 1",
+        ),
+        (batch_of_two("per_batch", *WAVES[0], *WAVES[1], MIXES[0][0]), "consensus of step 1, wave 1"),
+        (
+            batch_of_two(
+                "per_sample",
+                *WAVES[0],
+                MIXES[0][0],
+                MIXES[1][1],
+                *WAVES[1],
+                MIXES[1][0],
+                MIXES[0][1],
+                consensus=2,
+            ),
+            "round 6 .* before .'consensus', 1, 1. was delivered",
+        ),
+        # widths
+        (batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (mix(1, 0, 3),)), "round 5 mixes 3 of 4 numbers"),
+        (batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (mix(1, 0, 8),)), "round 5 mixes 8 of 4 numbers"),
+        (batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (mix(1, 0, 0),)), "round 5 mixes 0 of 4 numbers"),
+        (
+            batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), (mix(2, 0, 5),), consensus=2),
+            "round 6 mixes 5 of 4 numbers",
+        ),
+    ],
+)
+def test_a_bad_consensus_is_refused(schedule: Schedule, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(schedule)
+
+
+@pytest.mark.xfail(strict=True, reason="check does not look for terms that nobody needs")
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), (C1,)),
+        batch_of_one((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), (C2,)),
+        batch_of_two("per_batch", *WAVES[0], MIXES[0][0], *WAVES[1], MIXES[1][0]),
+        plan((F1,), (F2,), (F3,), (B3,), (B2,), (C1,), travelling=4, scheme="inference"),
+        plan((F1, part(0, 4)), (F2,), (F3,), (B3,), (B2,), (C1,), travelling=4),
+        batch_of_one((F1, part(0, 4)), (F2,), (F3,), (B3,), (B2,), (C1,)),
+        plan((F1,), (F2,), (F3,), (F3,), (B3,), (B2,)),
+        plan((F1,), (F2,), (F3,), (B3,), (B2,), (B2,)),
+        plan((F1,), (F2,), (F3,), (B3,), scheme="inference"),
+    ],
+    ids=[
+        "a step twice", "a step too many", "a wave's where only the batch has one", "consensus of inference",
+        "consensus beside slices", "slices beside consensus", "features twice", "backward twice",
+        "backward in inference",
+    ],
+)  # fmt: skip
+def test_what_nobody_needs_is_refused(schedule: Schedule) -> None:
+    """Each of these would be mixed twice, or paid for nothing."""
+    with pytest.raises(InputError):
+        check(schedule)
+
+
 @pytest.mark.parametrize("form", ["receiver", "sender"])
-def test_no_round_of_a_good_schedule_can_be_taken_away(form: Any) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_round_of_a_good_schedule_can_be_taken_away(scheme: str, form: Any) -> None:
     """Whatever is left out, something later, a term, or a travelling number is missing."""
-    good = build("piggyback_do", sizes=(4, 3, 2, 1), batch=3, form=form, travelling=83, slices="even")
+    good = build(scheme, sizes=(4, 3, 2, 1), batch=3, form=form, travelling=83, slices="even", consensus=3)
     for r in range(len(good.rounds)):
         with pytest.raises(InputError):
             check(replace(good, rounds=good.rounds[:r] + good.rounds[r + 1 :]))
+
+
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+@pytest.mark.parametrize(
+    "scheme", [scheme for scheme in SCHEMES if scheme not in ("inference", "piggyback_do")]
+)
+def test_no_round_of_consensus_can_come_earlier(scheme: str, form: Any) -> None:
+    """Each needs the round before it: the last backward term of its waves, or the step before."""
+    good = build(scheme, sizes=(4, 3, 2), batch=5, wave=2, form=form, travelling=7, consensus=3)
+    rounds = list(good.rounds)
+    at = [r for r, round_ in enumerate(rounds) if round_.fields[0].kind == "consensus"]
+    assert len(at) == (9 if scheme == "per_sample" else 3)
+    for r in at:
+        earlier = [*rounds[: r - 1], rounds[r], rounds[r - 1], *rounds[r + 1 :]]
+        with pytest.raises(InputError, match=f"round {r - 1} sends .*'consensus'.* before .* was delivered"):
+            check(replace(good, rounds=tuple(earlier)))
+        wide = Round((replace(rounds[r].fields[0], width=8),))
+        with pytest.raises(InputError, match=f"round {r} mixes 8 of 7 numbers"):
+            check(replace(good, rounds=(*rounds[:r], wide, *rounds[r + 1 :])))
 
 
 @pytest.mark.parametrize("form", ["receiver", "sender"])
@@ -262,7 +551,7 @@ def test_a_schedule_that_leaves_a_term_out_is_refused(form: Any, kind: str) -> N
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_term_is_needed(scheme: str, form: Any) -> None:
-    good = build(scheme, sizes=(4, 3, 2, 1), batch=5, wave=2, form=form, travelling=10)
+    good = build(scheme, sizes=(4, 3, 2, 1), batch=5, wave=2, form=form, travelling=10, consensus=2)
     for r, round_ in enumerate(good.rounds):
         for k, field in enumerate(round_.fields):
             if field.kind != "slice":
@@ -274,12 +563,14 @@ def test_every_term_is_needed(scheme: str, form: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scheme": "gossip"}, "unknown 'gossip'; known: inference, piggyback_do"),
+        ({"scheme": "gossip"}, f"unknown 'gossip'; known: {', '.join(EXCHANGES)}"),
         ({"sizes": (3,)}, "at least two sizes"),
         ({"sizes": (3, 0, 1)}, "all of them ≥ 1"),
         ({"batch": 0, "wave": 0}, "1 ≤ wave ≤ batch"),
         ({"wave": 0}, "1 ≤ wave ≤ batch, found batch 4, wave 0"),
         ({"wave": 5}, "1 ≤ wave ≤ batch, found batch 4, wave 5"),
+        ({"consensus": 0}, "consensus rounds: must be at least 1, found 0"),
+        ({"consensus": -1, "scheme": "per_batch"}, "consensus rounds: must be at least 1, found -1"),
     ],
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:

@@ -271,7 +271,7 @@ def test_describe_agrees_with_networkx() -> None:
 def test_the_sparse_spectral_gap_is_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = source("barabasi_albert", nodes=400, m=2).draw(generator())
     dense = describe(graph)["spectral_gap"]
-    monkeypatch.setattr("fdtrain.topology.service.DENSE_LIMIT", 10)
+    monkeypatch.setattr("fdtrain.topology.spectrum.DENSE_LIMIT", 10)
     assert describe(graph)["spectral_gap"] == pytest.approx(dense, rel=1e-9)
 
 

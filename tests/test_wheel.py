@@ -25,5 +25,7 @@ def test_the_wheel_carries_configs_topologies_and_licence(tmp_path: Path) -> Non
         assert len(shipped) >= 5
         assert shipped <= names
     assert {"fdtrain/stub.py", "fdtrain/py.typed"} <= names
+    page = {"page.html.j2", "page.css", "theme.js", "figures.js", "curves.js", "controls.js"}
+    assert {f"fdtrain/report/{name}" for name in page} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith("tests") for name in names)

@@ -1,10 +1,20 @@
-"""Pictures for a report, PNG files drawn without a display: a run's curves, a network, a schedule.
+"""Pictures for a report, PNG files drawn without a display: a run's curves, a network, a schedule, runs compared.
 
 Matplotlib is imported when the first picture is drawn: that takes longer than a small run.
 """
 
+from fdtrain.figures.comparison import Point, Series, draw_comparison, draw_scatter
 from fdtrain.figures.curves import draw_run
 from fdtrain.figures.network import draw_topology, layout
 from fdtrain.figures.timetable import draw_schedule
 
-__all__ = ["draw_run", "draw_schedule", "draw_topology", "layout"]
+__all__ = [
+    "Point",
+    "Series",
+    "draw_comparison",
+    "draw_run",
+    "draw_scatter",
+    "draw_schedule",
+    "draw_topology",
+    "layout",
+]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -20,6 +22,17 @@ Array = NDArray[np.float64]
 DPI = 150
 EXTREME = 1e200  # a measure beyond it has diverged
 ORANGE, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"  # Okabe and Ito's, told apart by colour-blind readers
+PALETTE = (
+    BLUE,
+    ORANGE,
+    GREEN,
+    "#CC79A7",
+    "#222222",
+    "#56B4E9",
+    "#E69F00",
+    "#B8A800",
+)  # theirs, yellow darker
+STEPS = (1, 2, 2.5, 5, 10)  # of ticks
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -68,3 +81,33 @@ def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
     axis.set_major_formatter(lambda value, _: f"{value:.10g}")
     axis.set_minor_formatter(NullFormatter())
+
+
+def set_scale(axes: Axes, which: str, low: float, high: float, *, log: bool, margin: float) -> None:
+    """Limits of the axis `which` ("x", "y"), with a part of what is between them as a margin, and ticks."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if log:
+        axes.set(**{f"{which}scale": "log"})
+        plain_log_ticks(axis, low, high)
+        room = 10 ** (margin * float(np.log10(high) - np.log10(low))) if high > low else 2.0
+        limits = (low / room, high * room)
+    else:
+        axis.set_major_locator(MaxNLocator(5, steps=STEPS))
+        axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        room = margin * (high - low) if high > low else 0.25 * abs(high) or 1.0
+        limits = (low - room, high + room)
+    axes.set(**{f"{which}lim": limits})
+
+
+def write_around(figure: Figure, title: str, notes: Sequence[str]) -> None:
+    """A title above and small notes below, literally, in lines that fit the width."""
+    inches = figure.get_size_inches()[0]
+    if title:
+        figure.suptitle(
+            textwrap.fill(title, int(13 * inches)), x=0.01, ha="left", fontsize=10, parse_math=False
+        )
+    below = "\n".join(textwrap.fill(note, int(16 * inches)) for note in notes if note)
+    if below:
+        figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color="#444444", parse_math=False)

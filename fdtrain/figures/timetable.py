@@ -20,8 +20,13 @@ Array = NDArray[np.float64]
 
 HEAD, TAIL = 16, 8  # rounds of a long schedule that are drawn
 TINTS = ("#A6CEE9", "#F5C396", "#A8DCC8", "#EBC3DA", "#F3E9A0")  # of consecutive waves
-GREYS: dict[Kind, str] = {"features": "#4D4D4D", "backward": "#969696", "slice": "#D0D0D0"}
-LANES: dict[Kind, str] = {"features": "features", "backward": "backward terms", "slice": "parameter slices"}
+GREYS: dict[Kind, str] = {"features": "#4D4D4D", "backward": "#969696", "slice": "#D0D0D0", "consensus": "#D0D0D0"}
+LANES: dict[Kind, str] = {
+    "features": "features",
+    "backward": "backward terms",
+    "slice": "slices",
+    "consensus": "consensus",
+}
 
 
 def draw_schedule(schedule: Schedule, path: Path) -> None:
@@ -70,6 +75,8 @@ def _headline(schedule: Schedule, characters: int) -> str:
 def _symbol(field: Field, form: Form) -> str:
     if field.kind == "slice":
         return f"{field.start}\n:{field.start + field.width}"
+    if field.kind == "consensus":
+        return f"{field.step}\n({field.wave})"
     return f"${_row(field.kind, form, str(field.layer - (field.kind == 'features')))}$\n({field.wave})"
 
 
@@ -90,9 +97,9 @@ def _draw_lanes(axes: Axes, schedule: Schedule, kinds: Sequence[Kind], at: dict[
             axes.add_patch(Rectangle((x - 0.46, y - 0.42), 0.92, 0.84, facecolor=colour, edgecolor="none"))
             axes.text(x, y, _symbol(field, schedule.form), ha="center", va="center", fontsize=7)
     keys = [
-        "slice of θ\n(from:to)"
-        if kind == "slice"
-        else f"{LANES[kind]}\n${_row(kind, schedule.form, 'l')}$ (wave)"
+        {"slice": "slices of what is\nmixed (from:to)", "consensus": "consensus, step\n(wave)"}.get(
+            kind, f"{LANES[kind]}\n${_row(kind, schedule.form, 'l')}$ (wave)"
+        )
         for kind in kinds
     ]
     axes.set(ylim=(len(kinds) - 0.5, -0.5), yticks=range(len(kinds)), yticklabels=keys)

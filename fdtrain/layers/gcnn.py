@@ -313,6 +313,11 @@ class Tape:
         """The local gradient of the mini-batch, summed over its samples, to `out` [n, *parameter_shape]."""
         self.layer.gradient(by_node(self.left, self.batch), by_node(self.right, self.batch), out)
 
+    def gradient_of(self, wave: int, samples: int, out: Array) -> None:
+        """The same of one wave of so many samples."""
+        left, right = self.left[wave : wave + 1], self.right[wave : wave + 1]
+        self.layer.gradient(by_node(left, samples), by_node(right, samples), out)
+
 
 def by_node(waves: Array, batch: int) -> Array:
     """[B', n, w, k] → [n, B, k]: the samples of a mini-batch in order, without the empty places of the last wave.

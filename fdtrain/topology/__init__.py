@@ -4,15 +4,18 @@ The only package that imports networkx, and only when a draw or a file needs it.
 """
 
 from fdtrain.topology.files import named_networks, read_graph, resolve
-from fdtrain.topology.service import TopologyService, describe
+from fdtrain.topology.service import TopologyService, describe, diameter
 from fdtrain.topology.sources import Redraw, TopologyConfig
+from fdtrain.topology.spectrum import spectral_gap
 
 __all__ = [
     "Redraw",
     "TopologyConfig",
     "TopologyService",
     "describe",
+    "diameter",
     "named_networks",
     "read_graph",
     "resolve",
+    "spectral_gap",
 ]

@@ -10,9 +10,9 @@ from fdtrain import rng
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.topology.sources import Source
+from fdtrain.topology.spectrum import spectral_gap
 
 DIAMETER_LIMIT = 2000  # nodes; all-pairs distances take V² memory
-DENSE_LIMIT = 1000  # nodes; larger mixing matrices go to a sparse eigensolver
 
 
 class TopologyService:
@@ -76,10 +76,10 @@ def describe(graph: Graph) -> dict[str, Any]:
         "degree_mean": float(degrees.mean()),
         "degree_max": int(degrees.max()),
         "components": components,
-        "diameter": _diameter(graph) if components == 1 and graph.num_nodes <= DIAMETER_LIMIT else None,
+        "diameter": diameter(graph),
         "clustering": _clustering(graph),
         "asymmetric": not np.array_equal(graph.weights, graph.reverse_weights),
-        "spectral_gap": 0.0 if components > 1 else _spectral_gap(graph),
+        "spectral_gap": 0.0 if components > 1 else _mixing_gap(graph),
     }
 
 
@@ -89,7 +89,10 @@ def _pattern(graph: Graph) -> Any:
     return pattern
 
 
-def _diameter(graph: Graph) -> int:
+def diameter(graph: Graph) -> int | None:
+    """The longest of the shortest paths, in edges; None where nodes cannot reach each other, or are too many."""
+    if graph.num_nodes > DIAMETER_LIMIT or graph.components() > 1:
+        return None
     from scipy.sparse.csgraph import shortest_path
 
     return int(shortest_path(_pattern(graph), directed=True, unweighted=True).max())
@@ -103,26 +106,11 @@ def _clustering(graph: Graph) -> float:
     return float(np.mean(closed / np.maximum(pairs, 1)))
 
 
-def _spectral_gap(graph: Graph) -> float | None:
-    """1 − max(|λ₂|, |λ_V|) of W with W_ij = 1 / (1 + max(d_i, d_j)) on the edges and rows that sum to 1.
-
-    None where the sparse eigensolver does not converge.
-    """
+def _mixing_gap(graph: Graph) -> float | None:
+    """The spectral gap of Metropolis mixing: W_ij = 1 / (1 + max(d_i, d_j)) on the edges, rows that sum to 1."""
     from scipy.sparse import diags_array
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-    nodes, degrees = graph.num_nodes, graph.degrees
-    if nodes == 1:
-        return 1.0
+    degrees = graph.degrees
     W: Any = _pattern(graph)
     W.data = 1.0 / (1.0 + np.maximum(degrees[graph.rows], degrees[graph.indices]))
-    W = W + diags_array(1.0 - np.asarray(W.sum(axis=1)).reshape(-1))
-    if nodes <= DENSE_LIMIT:
-        return float(1.0 - np.abs(np.linalg.eigvalsh(W.toarray() - 1.0 / nodes)).max())
-    centred: Any = LinearOperator((nodes, nodes), matvec=lambda x: W @ x - x.mean(), dtype=np.float64)
-    start = np.random.Generator(np.random.Philox(0)).standard_normal(nodes)
-    try:
-        largest = eigsh(centred, k=1, which="LM", v0=start, ncv=min(nodes, 80), return_eigenvectors=False)
-    except ArpackNoConvergence:
-        return None
-    return float(1.0 - np.abs(largest).max())
+    return spectral_gap(W + diags_array(1.0 - np.asarray(W.sum(axis=1)).reshape(-1)))

@@ -1,9 +1,4 @@
-"""The oracle: the same training on global matrices, in one process, without a single message.
-
-It shares no layer, optimizer, graph or transport code with what it checks; its formulas come from the paper,
-arXiv 2412.06105, equations (8c), (10), (13b), (14), (16). Symbols: S shift, W mixing, V nodes, B samples,
-layers l = 1..L of sizes g_0..g_L, p parameters per node. Inside, arrays are node-major: S acts on [V, B g].
-"""
+"""Graph matrices, the GCNN with its gradients, and measures, on global matrices."""
 
 from __future__ import annotations
 
@@ -45,12 +40,12 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array, float], Array], Callable[[Array, f
 }
 
 
-def _choose(what: str, found: str, *known: str) -> None:
+def check_choice(what: str, found: str, *known: str) -> None:
     if found not in known:
         raise InputError(f"unknown {what} {found!r}; choose one of {', '.join(known)}")
 
 
-def _shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def check_shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     if found != wanted:
         raise InputError(f"{what} needs the shape {wanted}; found {found}")
 
@@ -82,7 +77,9 @@ def shift_matrix(A: Matrix, kind: str) -> csr_array[Any]:
     adjacency: A; laplacian: D - A; normalized_adjacency: D^-1/2 A D^-1/2; normalized_laplacian: I minus that;
     gcn: normalized_adjacency of A + I. D is the diagonal of the row sums, also of an asymmetric A.
     """
-    _choose("shift", kind, "adjacency", "laplacian", "normalized_laplacian", "normalized_adjacency", "gcn")
+    check_choice(
+        "shift", kind, "adjacency", "laplacian", "normalized_laplacian", "normalized_adjacency", "gcn"
+    )
     A = _adjacency(A)
     match kind:
         case "adjacency":
@@ -102,7 +99,7 @@ def mixing_matrix(A: Matrix, kind: str, beta: float = 0.0) -> csr_array[Any]:
     metropolis (16): W_ij = 1 / (1 + max(d_i, d_j)), W_ii = 1 - sum_j W_ij; laplacian: I - beta (D - A).
     d_i = D_ii is the number of neighbours. Symmetric, rows sum to 1.
     """
-    _choose("mixing", kind, "metropolis", "laplacian")
+    check_choice("mixing", kind, "metropolis", "laplacian")
     A = _adjacency(A)
     i, j = np.asarray((abs(A) + abs(A).T).nonzero())
     i, j = i[i != j], j[i != j]
@@ -140,10 +137,10 @@ class Model:
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise InputError(f"a model needs at least 2 sizes, all >= 1; found {self.sizes}")
-        _shape("activations", (len(self.activations),), (len(self.sizes) - 1,))
-        _choose("form", self.form, "receiver", "sender")
+        check_shape("activations", (len(self.activations),), (len(self.sizes) - 1,))
+        check_choice("form", self.form, "receiver", "sender")
         for name in self.activations:
-            _choose("activation", name, *ACTIVATIONS)
+            check_choice("activation", name, *ACTIVATIONS)
 
     @property
     def num_parameters(self) -> int:
@@ -152,7 +149,7 @@ class Model:
 
     def split(self, theta: Array) -> list[tuple[Array, Array]]:
         """theta [..., p] to (Theta0, Theta1) of each layer, both [..., g_{l-1}, g_l]; stored row-major."""
-        _shape("theta's last axis", theta.shape[-1:], (self.num_parameters,))
+        check_shape("theta's last axis", theta.shape[-1:], (self.num_parameters,))
         parts, at = [], 0
         for g, h in zip(self.sizes, self.sizes[1:], strict=False):
             pair = theta[..., at : at + 2 * g * h].reshape(*theta.shape[:-1], 2, g, h)
@@ -168,9 +165,9 @@ class Model:
 
     def _layers(self, S: Matrix, x: Array, theta: Array) -> tuple[list[tuple[Array, Array]], Array]:
         """Forward pass: (X, H) of every layer and the output, each [V, B, .]."""
-        _shape("x", x.shape, (len(x), S.shape[0], self.sizes[0]))
+        check_shape("x", x.shape, (len(x), S.shape[0], self.sizes[0]))
         if theta.ndim > 1:
-            _shape("theta", theta.shape, (S.shape[0], self.num_parameters))
+            check_shape("theta", theta.shape, (S.shape[0], self.num_parameters))
         X, trace = _swap(x), []
         for layer, (Theta0, Theta1) in enumerate(self.split(theta)):
             H = X @ Theta0 + (_apply(S, X) @ Theta1 if self.form == "receiver" else _apply(S, X @ Theta1))
@@ -189,12 +186,12 @@ class Model:
         receiver form: dTheta0 = X^T Q, dTheta1 = (S X)^T Q, Z <- Q Theta0^T + S^T (Q Theta1^T)
         sender form:   dTheta0 = X^T Q, dTheta1 = X^T C with C = S^T Q, Z <- Q Theta0^T + C Theta1^T
         """
-        return self._local_pass(S, x, y, theta)[1]
+        return self.local_pass(S, x, y, theta)[1]
 
-    def _local_pass(self, S: Matrix, x: Array, y: Array, theta: Array) -> tuple[Array, Array]:
+    def local_pass(self, S: Matrix, x: Array, y: Array, theta: Array) -> tuple[Array, Array]:
         """yhat and local_gradients."""
         trace, output = self._layers(S, x, theta)
-        _shape("y", y.shape, (len(x), *output.shape[::2]))
+        check_shape("y", y.shape, (len(x), *output.shape[::2]))
         Z = 2.0 * (output - _swap(y))
         grads: list[Array] = []
         for layer, (Theta0, Theta1) in reversed(list(enumerate(self.split(theta)))):
@@ -216,14 +213,14 @@ class Model:
         Both forms are then one model: with the rows (node, sample) stacked to X [V B, g], a layer is dense on
         the joined features U = [X, S X]: H = U [Theta0; Theta1], dTheta = U^T Q, dU = Q Theta^T.
         """
-        return self._shared_pass(S, x, y, theta)[1]
+        return self.shared_pass(S, x, y, theta)[1]
 
-    def _shared_pass(self, S: Matrix, x: Array, y: Array, theta: Array) -> tuple[Array, Array]:
+    def shared_pass(self, S: Matrix, x: Array, y: Array, theta: Array) -> tuple[Array, Array]:
         """yhat and centralized_gradient."""
         V, B = S.shape[0], len(x)
-        _shape("x", x.shape, (B, V, self.sizes[0]))
-        _shape("y", y.shape, (B, V, self.sizes[-1]))
-        _shape("theta", theta.shape, (self.num_parameters,))
+        check_shape("x", x.shape, (B, V, self.sizes[0]))
+        check_shape("y", y.shape, (B, V, self.sizes[-1]))
+        check_shape("theta", theta.shape, (self.num_parameters,))
 
         def stacked(M: Matrix, X: Array) -> Array:  # (M kron I_B) X
             return _apply(M, X.reshape(V, B, -1)).reshape(V * B, -1)
@@ -248,79 +245,10 @@ class Model:
 
 def mse(y: Array, yhat: Array) -> float:
     """Mean of (y - yhat)^2 over samples, nodes and outputs; both [B, V, g_L]."""
-    _shape("yhat", yhat.shape, y.shape)
+    check_shape("yhat", yhat.shape, y.shape)
     return float(np.mean((y - yhat) ** 2))
 
 
 def disagreement(theta: Array) -> float:
     """Root mean square over the nodes of ||theta^i - mean_j theta^j||_2; theta [V, p]."""
     return float(np.sqrt(np.mean(np.sum((theta - theta.mean(axis=0)) ** 2, axis=1))))
-
-
-def dsgd_step(W: Matrix, theta: Array, gradient: Array, lr: float) -> Array:
-    """D-SGD (§4): theta <- W theta - lr g; theta and gradient [V, p], W [V, V]."""
-    return np.asarray(W @ theta, dtype=np.float64) - lr * gradient
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """mse_train: mean over the mini-batches, before each update; mse_test, disagreement: after the epoch."""
-
-    mse_train: float
-    mse_test: float
-    disagreement: float
-
-
-def _train(
-    model: Model, S: Matrix, W: Matrix | None, lr: float, data: tuple[Array, Array, Array, Array],
-    theta: Array, order: NDArray[Any], batch: int, on_epoch: Callable[[int, EpochResult], None] | None,
-) -> tuple[Array, list[EpochResult]]:  # W None: centralized  # fmt: skip
-    if batch < 1:
-        raise InputError(f"a mini-batch needs at least 1 sample; found {batch}")
-    x_train, y_train, x_test, y_test = data
-    results: list[EpochResult] = []
-    for epoch, samples in enumerate(order):
-        losses: list[float] = []
-        for b in range(0, len(samples), batch):
-            x, y = x_train[samples[b : b + batch]], y_train[samples[b : b + batch]]
-            if W is None:
-                yhat, gradient = model._shared_pass(S, x, y, theta)
-                theta = theta - lr * gradient
-            else:
-                yhat, gradient = model._local_pass(S, x, y, theta)
-                theta = dsgd_step(W, theta, gradient, lr)
-            losses.append(mse(y, yhat))
-        test = mse(y_test, model.forward(S, x_test, theta))
-        results.append(EpochResult(float(np.mean(losses)), test, disagreement(np.atleast_2d(theta))))
-        if on_epoch is not None:
-            on_epoch(epoch, results[-1])
-    return theta, results
-
-
-def train_dsgd(
-    model: Model, shift: str, mixing: str, beta: float, lr: float, adjacency: Matrix,
-    x_train: Array, y_train: Array, x_test: Array, y_test: Array,
-    theta: Array, order: NDArray[Any], batch: int,
-) -> tuple[Array, list[EpochResult]]:  # fmt: skip
-    """D-SGD on a static graph (§4, §6 A): the final theta [V, p] and one result per epoch.
-
-    x_* [N, V, g_0], y_* [N, V, g_L], theta [V, p], order [epochs, N]. A mini-batch is `batch` consecutive
-    entries of its epoch's order (the last may be shorter); local gradients are summed over its samples.
-    """
-    S, W = shift_matrix(adjacency, shift), mixing_matrix(adjacency, mixing, beta)
-    _shape("theta", theta.shape, (S.shape[0], model.num_parameters))
-    return _train(model, S, W, lr, (x_train, y_train, x_test, y_test), theta, order, batch, None)
-
-
-def train_centralized_sgd(
-    model: Model, shift: str, lr: float, adjacency: Matrix,
-    x_train: Array, y_train: Array, x_test: Array, y_test: Array,
-    theta: Array, order: NDArray[Any], batch: int,
-    on_epoch: Callable[[int, EpochResult], None] | None = None,
-) -> tuple[Array, list[EpochResult]]:  # fmt: skip
-    """Centralized SGD (§4): theta [p] <- theta - lr * gradient of sum_b l(b), l = (1/|V|) sum_i l_i.
-
-    Arguments and result as in train_dsgd, with theta [p]; `on_epoch(epoch, result)` with epoch = 0, 1, ...
-    """
-    S = shift_matrix(adjacency, shift)
-    return _train(model, S, None, lr, (x_train, y_train, x_test, y_test), theta, order, batch, on_epoch)

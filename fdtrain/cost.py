@@ -1,0 +1,147 @@
+"""The paper's Table I: rounds and message sizes of every scheme, by formula, as planned, and as counted on the wire."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fdtrain import config as configuration
+from fdtrain.config import Config
+from fdtrain.experiment import build, run_job
+from fdtrain.schedule import BYTES_PER_NUMBER, SCHEMES, expected_numbers, expected_rounds
+from fdtrain.team import Team
+
+
+class Case(NamedTuple):
+    """One line of the table."""
+
+    scheme: str
+    layers: int  # L
+    batch: int  # B
+    wave: int  # w
+    consensus: int  # K; 0 where the scheme has none
+
+
+class Found(NamedTuple):
+    """The same quantity from three sides."""
+
+    formula: int
+    planned: int
+    measured: float  # whole, if all is well
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all three are equal."""
+        return self.formula == self.planned == self.measured
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a mini-batch of a case costs: rounds, and numbers that a node sends to each neighbour."""
+
+    case: Case
+    rounds: Found
+    numbers: Found
+    peak: int  # largest message, numbers
+    link_messages: int
+    physical_messages: int
+    on_wire: bool  # one rank per node: every link message is a physical one
+
+    @property
+    def agrees(self) -> bool:
+        """Whether formula, plan and wire agree."""
+        sent = not self.on_wire or self.link_messages == self.physical_messages
+        return self.rounds.agrees and self.numbers.agrees and sent
+
+
+def cases(
+    layers: Iterable[int], batches: Iterable[int], waves: Iterable[int], rounds: Sequence[int]
+) -> Iterator[Case]:
+    """Every scheme with L, B, w ≤ B and, where it has rounds of consensus, K."""
+    for depth, batch, wave, (name, scheme) in product(layers, batches, waves, SCHEMES.items()):
+        if wave <= batch:
+            for consensus in rounds if scheme.exchange in ("after_batch", "after_wave") else [0]:
+                yield Case(name, depth, batch, wave, consensus)
+
+
+def configure(base: Config, case: Case) -> Config:
+    """`base` with the case's scheme and sizes, one mini-batch of data, and an optimizer that fits the scheme."""
+    content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
+    first, hidden, last = base.model.sizes[0], base.model.sizes[1], base.model.sizes[-1]
+    content["model"] |= {"sizes": [first, *[hidden] * (case.layers - 1), last], "activation": "sigmoid"}
+    content["task"] |= {"train_samples": case.batch, "test_samples": 1}
+    training = {"epochs": 1, "batch": case.batch, "wave": case.wave, "scheme": case.scheme}
+    content["training"] = training | ({"consensus_rounds": case.consensus} if case.consensus else {})
+    content["optimizer"] = {"kind": "naive_sgd" if case.consensus else "d_sgd"}
+    return configuration.from_mapping(content)
+
+
+def measure(base: Config, case: Case, team: Team) -> Line:
+    """Run one mini-batch of the case on the team, and count."""
+    experiment = build(configure(base, case))
+    job = experiment.job
+    host = experiment.host(team.size)
+    run_job(replace(job, limit=1), team, host)
+    schedule, ledger = job.schedule(case.batch), host.outcome.ledger
+    links, train = 2 * experiment.topology.graph(0).num_edges, ledger.total["train"]
+    return Line(
+        case,
+        Found(expected_rounds(schedule), len(schedule.rounds), train.rounds),
+        Found(
+            expected_numbers(schedule), schedule.numbers, _shared(train.link_bytes, links * BYTES_PER_NUMBER)
+        ),
+        schedule.peak_width,
+        sum(count.link_messages for count in ledger.total.values()),
+        ledger.physical_messages,
+        on_wire=team.size == experiment.nodes,
+    )
+
+
+def _shared(total: int, count: int) -> float:
+    """total / count, as a whole number if it is one."""
+    return total / count if total % count else total // count
+
+
+def render(lines: Sequence[Line], title: str) -> str:
+    """The table as text: a line per case."""
+    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("scheme", "L", "B", "w", "K", "rounds", "formula", "planned", "measured"):
+        left = heading in ("scheme", "rounds")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for heading in ("message: formula", "planned", "measured", "peak", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        case, sizes = line.case, [number / line.rounds.planned for number in line.numbers]
+        table.add_row(
+            case.scheme,
+            *(f"{value:,}" for value in (case.layers, case.batch, case.wave)),
+            str(case.consensus or "–"),
+            SCHEMES[case.scheme].formula,
+            *(f"{value:,}" for value in line.rounds),
+            *(f"{size:,.2f}" for size in sizes),
+            f"{line.peak:,}",
+            "equal" if line.agrees else "DIFFER",
+        )
+    stream = io.StringIO()
+    Console(file=stream, width=150, no_color=True, highlight=False).print(table)
+    return "\n".join(part.rstrip() for part in stream.getvalue().splitlines())
+
+
+def write_csv(file: Path, lines: Sequence[Line]) -> None:
+    """A line per case, everything in numbers per node and neighbour."""
+    names = [*Case._fields, *(f"{what}_{side}" for what in ("rounds", "numbers") for side in Found._fields)]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*names, "peak", "link_messages", "physical_messages", "agrees"])
+        for line in lines:
+            counts = line.peak, line.link_messages, line.physical_messages, line.agrees
+            writer.writerow([*line.case, *line.rounds, *line.numbers, *counts])

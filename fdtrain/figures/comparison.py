@@ -1,0 +1,404 @@
+"""Runs next to each other: a measure as curves, or as points against a property of the network."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.errors import InputError
+from fdtrain.figures.canvas import DPI, PALETTE, STEPS, readable, set_scale, sheet, write_around
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+CURVES, ENLARGED, SCATTER = (8.0, 4.2), (8.0, 6.6), (7.0, 4.8)  # inches
+LINE = 0.2  # inches of a line of the legend
+MARKERS = "os^DvPX<>ph"  # 11 of them and 8 colours tell 88 series apart
+DASHES: tuple[Any, ...] = ("-", (0, (1, 1.2)), (0, (7, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
+SILENT: Any = (0, (4, 2))  # the dashes of a series that sends nothing
+FAR = 8.0  # points; a label that far from its point gets a line to it
+TAIL = 0.1  # the part of a curve that counts as its end
+UNITS = {6: "millions", 9: "billions", 12: "trillions"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Curves of one kind; a centralized baseline, which sends nothing, is drawn dashed."""
+
+    label: str
+    runs: Sequence[tuple[Array, Array]]  # x and y of every repetition
+    sends: bool = True
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point with its standard deviations over repetitions; groups differ in colour and marker."""
+
+    label: str
+    x: float
+    y: float
+    spread: tuple[float, float] = (0.0, 0.0)
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What is drawn of a series: a line per repetition, or their mean in a band."""
+
+    label: str
+    lines: list[tuple[Array, Array]]  # finite
+    band: tuple[Array, Array] | None
+    kept: Array  # what has to be seen of y: all, but of a repetition that diverged only up to twice its start
+    tail: Array  # the last part of y, of repetitions that did not diverge
+    end: float  # the mean of the last values; NaN where a repetition diverged or there is none
+    style: dict[str, Any]
+
+
+def draw_comparison(
+    path: Path, series: Sequence[Series], xlabel: str, ylabel: str, *, title: str = "", note: str = ""
+) -> None:
+    """Draw y against x; the legend is ordered by the last values, and where these are close, enlarge them.
+
+    Repetitions with the same x become their mean in a band from minimum to maximum; others, and those of
+    which one diverged, are lines of their own. `xlabel` and `ylabel` may hold mathematics, the rest is literal.
+
+    Raises:
+        InputError: there is no series.
+    """
+    if not series:
+        raise InputError(f"{path}: there is no series to draw")
+    with np.errstate(all="ignore"):
+        curves = [_curve(one, number) for number, one in enumerate(series)]
+        seen = np.concatenate([curve.kept for curve in curves])
+        span = _limits(seen, 8) if len(seen) else None
+        near = _near(curves, *span) if span else None
+    width, height = ENLARGED if near else CURVES
+    rows = sum(max(1, len(textwrap.wrap(curve.label, 27))) for curve in curves)
+    with sheet(path, (width, max(height, LINE * rows + 1.0))) as figure:
+        panels = figure.subplots(2 if near else 1, sharex=True, squeeze=False)[:, 0]
+        for axes in panels:
+            _draw_curves(axes, curves)
+            axes.set_ylabel(ylabel)
+        if span:
+            set_scale(panels[0], "y", *span[:2], log=span[2], margin=0.04)
+        else:
+            panels[0].set(xticks=[], yticks=[])
+            panels[0].text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+        if near:
+            panels[0].axhspan(*near[:2], color="#EBEBEB", zorder=0, linewidth=0)
+            panels[1].set_title("the shaded part, enlarged", loc="left", fontsize=9)
+            set_scale(panels[1], "y", *near[:2], log=near[2], margin=0.0)
+        _scale_x(panels[-1], curves, xlabel)
+        _write_legend(figure, curves)
+        silent = "dashed: sends nothing" if any(not one.sends for one in series) else ""
+        banded = "line and band: mean and range of the repetitions" if any(one.band for one in curves) else ""
+        write_around(figure, title, [banded, note or silent])
+
+
+def _curve(series: Series, number: int) -> _Curve:
+    runs = [(_numbers(x), _numbers(y)) for x, y in series.runs if len(y)]
+    sound = [bool(np.isfinite(y[-1])) for _, y in runs]
+    end = float(np.mean([y[-1] for _, y in runs])) if runs else np.nan
+    label, band = series.label, None
+    if not runs:
+        label += " (no value)"
+    elif not all(sound):
+        label += f" ({sound.count(False)} of {len(runs)} diverged)" if any(sound) else " (diverged)"
+    elif len(runs) > 1 and all(np.array_equal(runs[0][0], x) for x, _ in runs):
+        stack = np.stack([y for _, y in runs])
+        runs = [(runs[0][0], stack.mean(axis=0))]
+        good = np.isfinite(runs[0][0]) & np.isfinite(runs[0][1])
+        band = (stack[:, good].min(axis=0), stack[:, good].max(axis=0))
+    finite = [np.isfinite(x) & np.isfinite(y) for x, y in runs]
+    lines = [(x[good], y[good]) for (x, y), good in zip(runs, finite, strict=True)]
+    parts = [y if well else y[y <= y[:1] + np.abs(y[:1])] for (_, y), well in zip(lines, sound, strict=False)]
+    style = {
+        "color": PALETTE[number % len(PALETTE)],
+        "linestyle": DASHES[number // len(PALETTE) % len(DASHES)] if series.sends else SILENT,
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+    kept = np.concatenate([np.empty(0), *parts, *(band or ())])
+    tails = [y[-max(1, round(TAIL * len(y))) :] for (_, y), well in zip(lines, sound, strict=False) if well]
+    tail = np.concatenate([np.empty(0), *tails])
+    return _Curve(label, [line for line in lines if len(line[0])], band, kept, tail, end, style)
+
+
+def _numbers(values: Array) -> Array:
+    return readable(np.asarray(values, dtype=np.float64))
+
+
+def _limits(values: Array, ratio: float) -> tuple[float, float, bool]:
+    """Lowest and highest value, and whether a logarithmic axis serves them, on which only positive ones count."""
+    positive = values[values > 0]
+    log = values.min() >= 0 and len(positive) > 0 and np.log(positive.max() / positive.min()) >= np.log(ratio)
+    shown = positive if log else values
+    return float(shown.min()), float(shown.max()), bool(log)
+
+
+def _near(curves: Sequence[_Curve], low: float, high: float, log: bool) -> tuple[float, float, bool] | None:
+    """The limits within which most of the curves end, the lowest ones, if that is but a small part."""
+
+    def to(value: float) -> float:
+        return float(np.log(max(value, low))) if log else value
+
+    tails = sorted((curve.tail for curve in curves if len(curve.tail)), key=lambda tail: float(tail[-1]))
+    found, size = None, np.inf
+    for count in range(max(2, round(0.6 * len(tails))), len(tails) + 1):
+        values = np.concatenate(tails[:count])
+        bottom, top = to(values.min()), to(values.max())
+        if top - bottom > min(2 * size, 0.25 * (to(high) - to(low))):
+            break  # one that ends far from the others shall not keep them small
+        if top - bottom > 1e-6 * max(abs(top), abs(bottom)):  # otherwise nothing is to be seen there
+            size, found = top - bottom, (bottom - 0.06 * (top - bottom), top + 0.6 * (top - bottom))
+    if found is None or not log:
+        return found and (*found, False)
+    bottom, top = (float(np.exp(value)) for value in found)
+    return bottom, top, top >= 8 * bottom
+
+
+def _draw_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
+    many = len(curves) > len(PALETTE)
+    for number, curve in enumerate(curves):
+        for x, y in curve.lines:
+            step = max(1, len(x) // 5)  # markers along the line, not where those of other lines are
+            marked = {*range(step * number // len(curves), len(x) - step // 3, step), len(x) - 1}
+            axes.plot(
+                x,
+                y,
+                **curve.style,
+                linewidth=1.1 if many or len(curve.lines) > 1 else 1.4,
+                markersize=6.5 if curve.style["marker"] in "PX" else 5,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                markevery=sorted(marked),
+                zorder=3,
+            )
+        if curve.band and curve.lines:
+            axes.fill_between(
+                curve.lines[0][0], *curve.band, color=curve.style["color"], alpha=0.22, linewidth=0, zorder=2
+            )
+    axes.grid(visible=True)
+
+
+def _scale_x(axes: Axes, curves: Sequence[_Curve], xlabel: str) -> None:
+    """From 0 on, or logarithmic where some series are twenty times as long as others; millions as such."""
+    from matplotlib.ticker import MaxNLocator
+
+    lasts = np.array([x.max() for curve in curves for x, _ in curve.lines])
+    firsts = np.array([x.min() for curve in curves for x, _ in curve.lines])
+    power = 0
+    if len(lasts) and firsts.min() > 0 and lasts.max() >= 20 * lasts.min():
+        set_scale(axes, "x", float(firsts.min()), float(lasts.max()), log=True, margin=0.03)
+    elif len(lasts):
+        alone = all(len(x) == 1 for curve in curves for x, _ in curve.lines)
+        axes.set_xlim(min(0.0, firsts.min()), (1.5 if alone else 1.03) * lasts.max() or 1.0)
+        power = int(np.log10(max(lasts.max(), 1.0)) // 3) * 3
+        power = power if power >= 6 else 0
+        whole = all((x == x.round()).all() for curve in curves for x, _ in curve.lines)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(whole and not power), steps=STEPS))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 10.0**power:,.10g}")
+    unit = f" ({UNITS.get(power, f'1e{power}')})" if power else ""
+    axes.set_xlabel(xlabel + unit)
+
+
+def _write_legend(figure: Figure, curves: Sequence[_Curve]) -> None:
+    """A key per series to the right, with its last value; what ends highest stands on top."""
+    from matplotlib.lines import Line2D
+
+    order = sorted(curves, key=lambda curve: -curve.end if np.isfinite(curve.end) else np.inf)
+    ends = _aligned([curve.end for curve in order if np.isfinite(curve.end)])
+    keys = [Line2D([], [], markersize=6, markeredgecolor="white", **curve.style) for curve in order]
+    box = figure.legend(
+        keys,
+        [str(number) for number in range(len(order))],  # not yet the labels: "_a" would be left out
+        loc="outside right upper",
+        fontsize=8,
+        title="last value, series" if ends else "series",
+        title_fontsize=8,
+        alignment="left",
+        handlelength=3.8,
+    )
+    for row, (text, curve) in enumerate(zip(box.get_texts(), order, strict=True)):
+        value = f"{ends[row]}  " if row < len(ends) else ""
+        indent = "".join("  " if letter.isdigit() else " " for letter in value)  # a digit is two spaces wide
+        text.set_parse_math(False)
+        text.set_text(value + f"\n{indent}".join(textwrap.wrap(curve.label, 36 - len(value))))
+
+
+def _aligned(values: Sequence[float]) -> list[str]:
+    """Numbers with the same decimals where they are of about the same size, with three digits otherwise."""
+    sizes = [abs(value) for value in values]
+    if values and min(sizes) > 1e-4 and max(sizes) < 1e3 * min(sizes) and max(sizes) < 1e6:
+        decimals = max(0, 2 - int(np.floor(np.log10(min(sizes)))))
+        return [f"{value:,.{decimals}f}" for value in values]
+    return [f"{value:.3g}" for value in values]
+
+
+def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, *, title: str = "") -> None:
+    """Draw points with error bars and a label each; an axis of which values span 20 and more is logarithmic.
+
+    What cannot be on the axes is named below them. `xlabel` and `ylabel` may hold mathematics.
+
+    Raises:
+        InputError: there is no point.
+    """
+    if not points:
+        raise InputError(f"{path}: there is no point to draw")
+    with sheet(path, SCATTER) as figure:
+        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+        at = readable(np.array([(point.x, point.y) for point in points], dtype=np.float64))
+        spread = np.nan_to_num(readable(np.abs(np.array([point.spread for point in points], np.float64))))
+        shown: NDArray[np.bool_] = np.isfinite(at[:, 0]) & np.isfinite(at[:, 1])
+        for side, which in enumerate("xy"):
+            if shown.any():
+                low, high, log = _limits(at[shown, side], 20)
+                shown = shown & ((at[:, side] > 0) | (not log))
+                low_bar = float((at - spread)[shown, side].min())
+                low = max(min(low, low_bar), low / 2) if log else min(low, low_bar)  # a long bar runs off
+                high = max(high, float((at + spread)[shown, side].max()))
+                set_scale(axes, which, low, high, log=log, margin=0.1)
+        groups = list(dict.fromkeys(point.group for point in points))
+        colours = [PALETTE[groups.index(point.group) % len(PALETTE)] for point in points]
+        for number, group in enumerate(groups):
+            chosen = np.array([point.group == group for point in points]) & shown
+            _draw_points(axes, at[chosen], spread[chosen], number)
+        axes.grid(visible=True)
+        if len(groups) > 1:
+            _write_groups(axes, groups)
+        out = [
+            f"{point.label}{f', {point.group}' * bool(point.group)} ({point.x:.3g}, {point.y:.3g})"
+            for point, seen in zip(points, shown, strict=True)
+            if not seen
+        ]
+        write_around(figure, title, ["not on the axes: " + "; ".join(out)] if out else [])
+        tags = [
+            (point.label, colour if len(groups) > 1 else "black")
+            for point, colour, seen in zip(points, colours, shown, strict=True)
+            if seen
+        ]
+        _write_tags(figure, axes, at[shown], spread[shown], tags)
+
+
+def _draw_points(axes: Axes, at: Array, spread: Array, number: int) -> None:
+    bars = [side if side.any() else None for side in spread.T]
+    axes.errorbar(
+        at[:, 0],
+        at[:, 1],
+        xerr=bars[0],
+        yerr=bars[1],
+        fmt=MARKERS[number % len(MARKERS)],
+        color=PALETTE[number % len(PALETTE)],
+        markersize=6,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        elinewidth=1.0,
+        capsize=2.5,
+        zorder=3,
+    )
+
+
+def _write_groups(axes: Axes, groups: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    keys = [
+        Line2D([], [], linestyle="", marker=MARKERS[k % len(MARKERS)], color=PALETTE[k % len(PALETTE)])
+        for k, group in enumerate(groups)
+        if group
+    ]
+    names = [group for group in groups if group]
+    box = axes.legend(
+        keys,
+        [str(number) for number in range(len(names))],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        borderaxespad=0.2,
+        borderpad=0.2,
+        handletextpad=0.2,
+    )
+    for text, group in zip(box.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(group if len(group) <= 24 else group[:23] + "…")
+
+
+def _write_tags(
+    figure: Figure, axes: Axes, at: Array, spread: Array, tags: Sequence[tuple[str, str]]
+) -> None:
+    """Write each label near its point, with a line to it where another one is nearer."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patheffects import withStroke
+
+    figure.draw_without_rendering()  # settles where the points are
+    pixel = DPI / 72  # pixels per point
+    names = [name if len(name) <= 40 else name[:39] + "…" for name, _ in tags]
+    sizes = []
+    for name in names:
+        probe = figure.text(0, 0, name, fontsize=8, parse_math=False)
+        sizes.append(probe.get_window_extent().size)
+        probe.remove()
+    frame, centre = np.concatenate(axes.bbox.get_points()), axes.transData.transform(at)
+    blots = [np.hstack([centre - 6.0 * pixel, centre + 6.0 * pixel])]
+    for side in np.eye(2) if spread.any() else ():  # the bars, as far as they can be seen
+        ends = [axes.transData.transform(at + sign * spread * side) for sign in (-1, 1)]
+        low, high = (np.clip(np.nan_to_num(end, nan=-1e9), frame[:2], frame[2:]) for end in ends)
+        blots.append(np.hstack([low - pixel, high + pixel]))
+    halves = np.array(sizes).reshape(-1, 2) / 2
+    offsets = _place(centre, halves, np.concatenate(blots), frame)
+    gaps = np.hypot(*np.maximum(np.abs(offsets) - halves, 0.0).T) / pixel
+    for name, (_, colour), point, offset, gap in zip(names, tags, at, offsets / pixel, gaps, strict=True):
+        text = axes.annotate(
+            name,
+            (point[0], point[1]),
+            (offset[0], offset[1]),
+            textcoords="offset points",
+            fontsize=8,
+            color=[0.75 * part for part in to_rgb(colour)],  # darker, as it is text
+            ha="center",
+            va="center",
+            zorder=5,
+            parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            if gap > FAR
+            else None,
+        )
+        text.set_in_layout(False)
+        text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+
+
+def _place(points: Array, halves: Array, blots: Array, frame: Array) -> Array:
+    """Where labels of these half sizes stand, relative to their points [L, 2], in pixels.
+
+    Every label in turn takes the place where it covers least of points, bars and the others, some times over.
+    """
+    turns = np.arange(16) * (np.pi / 8)
+    ways = np.tile(np.stack([np.cos(turns), np.sin(turns)], axis=1), (6, 1))
+    gaps = np.repeat([7.0, 11.0, 16.0, 23.0, 32.0, 45.0], 16) * (DPI / 72)
+    offsets = ways * gaps[:, None] + np.clip(1.5 * ways, -1, 1) * halves[:, None]  # [L, places, 2]
+    centres = points[:, None] + offsets
+    boxes = np.concatenate([centres - halves[:, None], centres + halves[:, None]], axis=2)
+    area = 4 * halves.prod(axis=1)[:, None]
+    fixed = 1.5 * gaps + 10 * (area - _covered(boxes, frame[None])) + _covered(boxes, blots)
+    best = fixed.argmin(axis=1)
+    for _ in range(6):
+        for label in range(len(points)):
+            taken = np.delete(boxes[np.arange(len(points)), best], label, axis=0)
+            best[label] = (fixed[label] + 3 * _covered(boxes[label], taken)).argmin()
+    chosen: Array = offsets[np.arange(len(points)), best]
+    return chosen
+
+
+def _covered(boxes: Array, others: Array) -> Array:
+    """The area of each of `boxes` [..., 4] that `others` [N, 4] cover, counted as often as they do."""
+    low = np.maximum(boxes[..., None, :2], others[:, :2])
+    high = np.minimum(boxes[..., None, 2:], others[:, 2:])
+    covered: Array = np.maximum(high - low, 0.0).prod(axis=-1).sum(axis=-1)
+    return covered

@@ -1,0 +1,49 @@
+"""Gradient clipping around any optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.optim.base import Optimizer
+
+Array = NDArray[np.float64]
+
+
+def clip_rows(grad: Array, max_norm: float) -> Array:
+    """Every row of `grad` [n, p] scaled down to a Euclidean norm of at most `max_norm`."""
+    norms: Array = np.sqrt(np.sum(grad * grad, axis=1, keepdims=True))
+    factors: Array = np.minimum(1.0, max_norm / np.maximum(norms, np.finfo(np.float64).tiny))
+    return grad * factors
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """`inner`, fed with gradients of norm at most `max_norm`. Each node clips its own, before anything is mixed: the sum
+    over the mini-batch, or over a wave where each wave has a consensus of its own."""
+
+    inner: Optimizer[Any]
+    max_norm: float
+
+    @property
+    def travels(self) -> tuple[str, ...]:
+        return self.inner.travels
+
+    @property
+    def mixes_gradient(self) -> bool:
+        return self.inner.mixes_gradient
+
+    def init(self, theta: Array) -> Any:
+        return self.inner.init(theta)
+
+    def outgoing(self, state: Any, grad: Array) -> Array:
+        return self.inner.outgoing(state, clip_rows(grad, self.max_norm))
+
+    def step(self, grad: Array, mixed: Array, state: Any) -> Any:
+        return self.inner.step(clip_rows(grad, self.max_norm), mixed, state)
+
+    def theta(self, state: Any) -> Array:
+        return self.inner.theta(state)

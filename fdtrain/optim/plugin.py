@@ -1,0 +1,130 @@
+"""Optimizers from a user's own file: they are imported, and so executed, where a run allows it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.errors import InputError
+from fdtrain.optim.base import Optimizer
+from fdtrain.optim.rates import Rate
+
+Array = NDArray[np.float64]
+
+_PARTS = ("travels", "mixes_gradient", "init", "outgoing", "step", "theta")
+
+
+class Plugin:
+    """The optimizer ``Class(lr=rate, **parameters)`` of `target`, ``module:Class`` or ``/path/of/file.py:Class``.
+
+    Every rank imports it by itself: what is sent to them is where it is found, not code.
+    """
+
+    def __init__(self, target: str, rate: Rate, parameters: Mapping[str, Any]) -> None:
+        self.target, self._rate, self._parameters = target, rate, dict(parameters)
+
+    def __reduce__(self) -> Any:
+        return Plugin, (self.target, self._rate, self._parameters)
+
+    @cached_property
+    def inner(self) -> Optimizer[Any]:
+        """The user's object.
+
+        Raises:
+            InputError: it cannot be found or imported, is not called like this, or is no optimizer.
+        """
+        make = _find(self.target)
+        try:
+            made: Optimizer[Any] = make(lr=self._rate, **self._parameters)
+        except Exception as error:
+            raise self._error(f"cannot be made: {_told(error)}") from error
+        missing = [part for part in _PARTS if not hasattr(made, part)]
+        if missing:
+            raise self._error(f"has no '{missing[0]}'; an optimizer has {', '.join(_PARTS)}")
+        return made
+
+    def check(self, num_parameters: int) -> None:
+        """Try it on two nodes with p parameters.
+
+        Raises:
+            InputError: it raises an error, or gives something of another shape than it has to.
+        """
+        theta = np.linspace(-1.0, 1.0, 2 * num_parameters).reshape(2, num_parameters)
+        width = len(self.travels) * num_parameters
+        try:
+            with np.errstate(all="ignore"):
+                state = self.init(theta.copy())
+                outgoing = np.asarray(self.outgoing(state, theta.copy()))
+                after = np.asarray(self.theta(self.step(theta.copy(), np.zeros((2, width)), state)))
+        except Exception as error:
+            raise self._error(f"fails: {_told(error)}") from error
+        for what, found, wanted in (("outgoing", outgoing, width), ("theta", after, num_parameters)):
+            if found.shape != (2, wanted) or found.dtype != np.float64:
+                raise self._error(
+                    f"'{what}' gives {found.dtype} {list(found.shape)} for 2 nodes with {num_parameters} parameters, "
+                    f"must be float64 {[2, wanted]}"
+                )
+
+    @property
+    def travels(self) -> tuple[str, ...]:
+        return tuple(self.inner.travels)
+
+    @property
+    def mixes_gradient(self) -> bool:
+        return bool(self.inner.mixes_gradient)
+
+    def init(self, theta: Array) -> Any:
+        return self.inner.init(theta)
+
+    def outgoing(self, state: Any, grad: Array) -> Array:
+        return self.inner.outgoing(state, grad)
+
+    def step(self, grad: Array, mixed: Array, state: Any) -> Any:
+        return self.inner.step(grad, mixed, state)
+
+    def theta(self, state: Any) -> Array:
+        return self.inner.theta(state)
+
+    def _error(self, problem: str) -> InputError:
+        return InputError(f"optimizer.target: {self.target}: {problem}")
+
+
+def _find(target: str) -> Any:
+    place, _, name = target.rpartition(":")
+    if not place or not name.isidentifier():
+        raise InputError(f"optimizer.target: '{target}' must look like module:Class or file.py:Class")
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:
+        raise InputError(f"optimizer.target: {place} cannot be imported: {_told(error)}") from error
+    if not hasattr(module, name):
+        raise InputError(f"optimizer.target: {place} has no '{name}'")
+    return getattr(module, name)
+
+
+def _import_file(file: Path) -> Any:
+    name = f"fdtrain_plugin_{file.stem}_{abs(hash(str(file)))}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise ImportError("is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # where dataclasses look for it
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,114 @@
+"""The matrix recursions of SPEC §4: all nodes' parameters in one [V, p], one matrix W [V, V] per mini-batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fdtrain.errors import InputError
+from fdtrain.reference.model import Array, Matrix, check_choice, check_shape
+
+DISTRIBUTED = ("d_sgd", "d_adam", "d_amsgrad", "gradient_tracking", "naive_sgd", "naive_adam")
+CENTRALIZED = ("sgd", "adam")
+
+
+@dataclass(frozen=True)
+class State:
+    """Before mini-batch t = 0, 1, ...; arrays have theta's shape. What a kind does not use stays as it started."""
+
+    theta: Array
+    t: int  # mini-batches so far
+    m: Array
+    v: Array
+    v_hat: Array
+    u: Array  # u~ of D-AMSGrad
+    y: Array
+    gradient: Array  # g(t - 1) of gradient tracking
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """One training approach of SPEC §4 on global matrices; mix(X) = W^K X, K = consensus_rounds.
+
+    d_sgd, d_adam: theta is mixed; d_amsgrad: theta and u~; gradient_tracking: theta and y; naive_*: the gradient.
+    epsilon_form is of adam and naive_adam alone: d_adam's is outside, as in the table.
+    """
+
+    kind: str
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    epsilon_form: str = "outside"
+    consensus_rounds: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("training approach", self.kind, *DISTRIBUTED, *CENTRALIZED)
+        check_choice("epsilon_form", self.epsilon_form, "inside", "outside")
+        if self.consensus_rounds < 1:
+            raise InputError(f"consensus needs at least 1 round; found {self.consensus_rounds}")
+
+    def start(self, theta: Array) -> State:
+        """theta [V, p]; sgd, adam: [1, p] or [p]. m, v, y, g start at 0, v^ and u~ at epsilon."""
+        theta = np.array(theta, dtype=np.float64)
+        zero, epsilon = np.zeros_like(theta), np.full_like(theta, self.epsilon)
+        return State(theta, t=0, m=zero, v=zero, v_hat=epsilon, u=epsilon, y=zero, gradient=zero)
+
+    def advance(self, state: State, W: Matrix | None, gradient: Array, lr: float) -> State:
+        """The state after one mini-batch; gradient as theta, W [V, V] of this mini-batch (sgd, adam: None)."""
+        check_shape("gradient", gradient.shape, state.theta.shape)
+        if self.kind in CENTRALIZED:
+            if W is not None:
+                raise InputError(f"{self.kind} mixes nothing; found a mixing matrix")
+        elif W is None:
+            raise InputError(f"{self.kind} needs a mixing matrix; found none")
+        else:
+            check_shape("the mixing matrix", W.shape, (len(state.theta),) * 2)
+        theta, g, t = state.theta, np.array(gradient, dtype=np.float64), state.t + 1
+
+        match self.kind:
+            case "d_sgd":
+                return replace(state, t=t, theta=self._mix(W, theta) - lr * g)
+            case "gradient_tracking":
+                y = self._mix(W, state.y) + g - state.gradient
+                return replace(state, t=t, theta=self._mix(W, theta) - lr * y, y=y, gradient=g)
+            case "sgd" | "naive_sgd":
+                return replace(state, t=t, theta=theta - lr * self._mix(W, g))
+
+        if self.kind == "naive_adam":
+            g = self._mix(W, g)
+        m = self.beta1 * state.m + (1.0 - self.beta1) * g
+        v = self.beta2 * state.v + (1.0 - self.beta2) * g**2
+        moved = replace(state, t=t, m=m, v=v)
+        if self.kind == "d_amsgrad":
+            v_hat, mixed = np.maximum(state.v_hat, v), self._mix(W, state.u)
+            theta = self._mix(W, theta) - lr * m / np.sqrt(np.maximum(mixed, self.epsilon))
+            return replace(moved, theta=theta, v_hat=v_hat, u=mixed - state.v_hat + v_hat)
+        correction1, correction2 = 1.0 - self.beta1**t, 1.0 - self.beta2**t
+        if self.kind != "d_adam" and self.epsilon_form == "inside":
+            direction = np.sqrt(correction2) / correction1 * m / (np.sqrt(v) + self.epsilon)
+        else:
+            direction = (m / correction1) / (np.sqrt(v / correction2) + self.epsilon)
+        if self.kind == "d_adam":
+            theta = self._mix(W, theta)
+        return replace(moved, theta=theta - lr * direction)
+
+    def _mix(self, W: Matrix | None, X: Array) -> Array:
+        if W is not None:
+            for _ in range(self.consensus_rounds):
+                X = np.asarray(W @ X, dtype=np.float64)
+        return X
+
+
+def dsgd_step(W: Matrix, theta: Array, gradient: Array, lr: float) -> Array:
+    """D-SGD (§4): theta <- W theta - lr g; theta and gradient [V, p], W [V, V]."""
+    return np.asarray(W @ theta, dtype=np.float64) - lr * gradient
+
+
+def clip_rows(gradient: Array, max_norm: float) -> Array:
+    """g min(1, max_norm / ||g||_2) of every row g; [V, p] or [p]."""
+    if not max_norm > 0:
+        raise InputError(f"the largest norm of a gradient needs to be > 0; found {max_norm}")
+    norms = np.linalg.norm(gradient, axis=-1, keepdims=True)
+    scale = np.divide(max_norm, norms, out=np.ones_like(norms), where=norms > max_norm)
+    return np.asarray(gradient * scale, dtype=np.float64)

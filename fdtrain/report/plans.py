@@ -1,0 +1,83 @@
+"""The schedules that runs followed, built again from their configurations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fdtrain import config
+from fdtrain.experiment import build
+from fdtrain.report.charts import kinds_of, left_out
+from fdtrain.report.read import Run
+from fdtrain.schedule import Schedule
+
+
+@dataclass
+class Plan:
+    """A schedule and the runs that follow it."""
+
+    schedule: Schedule
+    runs: list[str]  # labels
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        plan = self.schedule
+        sizes = "–".join(map(str, plan.sizes))
+        return f"{plan.scheme}, {plan.form} form, {sizes}, B = {plan.batch:,}, w = {plan.wave:,}"
+
+    @property
+    def kinds(self) -> list[tuple[str, int, int, int]]:
+        """As :func:`fdtrain.report.charts.kinds_of`."""
+        return kinds_of(self.schedule)
+
+    @property
+    def left_out(self) -> int:
+        """Rounds that are not drawn."""
+        return left_out(self.schedule)
+
+
+def plans(runs: Sequence[Run]) -> tuple[list[Plan], list[tuple[str, str]]]:
+    """The distinct schedules of `runs`, and (label, reason) of runs whose schedule cannot be built again."""
+    found: list[Plan] = []
+    missing: list[tuple[str, str]] = []
+    built: dict[str, Schedule | str] = {}
+    for run in runs:
+        if run.setting("training.mode") == "centralized":
+            continue
+        key = _key(run.config)
+        if key not in built or isinstance(built[key], str):
+            built[key] = _build(run)
+        made = built[key]
+        if isinstance(made, str):
+            missing.append((run.label, made))
+            continue
+        same = [plan for plan in found if plan.schedule == made]
+        if same:
+            same[0].runs.append(run.label)
+        else:
+            found.append(Plan(made, [run.label]))
+    return found, missing
+
+
+def _build(run: Run) -> Schedule | str:
+    try:
+        job = build(config.load(run.path / "config.yaml")).job
+        return job.schedule(job.batch)
+    except Exception as error:  # the data may be gone, the configuration an older version's
+        return " ".join(str(error).split()) or type(error).__name__
+
+
+def _key(content: dict[str, Any]) -> str:
+    """What a schedule may depend on: model, training and optimizer, but for real numbers such as rates."""
+    return json.dumps([_without_reals(content.get(part)) for part in ("model", "training", "optimizer")],
+                      default=str)  # fmt: skip
+
+
+def _without_reals(content: Any) -> Any:
+    if isinstance(content, dict):
+        kept = {key: _without_reals(value) for key, value in content.items() if key != "epochs"}
+        return {key: value for key, value in kept.items() if not isinstance(value, float)}
+    return content

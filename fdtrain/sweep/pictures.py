@@ -1,0 +1,104 @@
+"""The figures that a sweep file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fdtrain import figures
+from fdtrain.rundir import RunDirectory
+from fdtrain.sweep.plan import Sweep, describe
+from fdtrain.sweep.schema import Figure
+
+Array = NDArray[np.float64]
+Curve = tuple[Array, Array]
+
+NAMES = {
+    "epochs": "epoch",
+    "rounds": "communication rounds",
+    "bytes": "bytes over all links",
+    "mse_train": "training MSE",
+    "mse_test": "test MSE",
+    "mean_degree": "mean degree",
+    "spectral_gap": r"spectral gap, $1-|\lambda_2|$",
+}
+
+
+def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
+    """Draw the sweep's figures into ``figures/`` of `out`; those for which there is no complete run are left out."""
+    complete = frame.filter(pl.col("status") == "complete")
+    if not sweep.config.figures or complete.is_empty():
+        return []
+    (out / "figures").mkdir(exist_ok=True)
+    written = []
+    for figure in sweep.config.figures:
+        file = out / "figures" / f"{figure.name}.png"
+        labels = (NAMES.get(figure.x, figure.x), NAMES.get(figure.y, figure.y))
+        if figure.kind == "curves":
+            figures.draw_comparison(file, series(sweep, complete, out, figure), *labels)
+            written.append(file)
+        elif points := scatter(sweep, complete, figure):
+            figures.draw_scatter(file, points, *labels)
+            written.append(file)
+    return written
+
+
+def series(sweep: Sweep, complete: pl.DataFrame, out: Path, figure: Figure) -> list[figures.Series]:
+    """A series per combination of labels, with its repetitions as runs.
+
+    What never sends has no rounds and no bytes: against them it goes along with the first of the longest runs
+    that do, epoch by epoch.
+    """
+    found = []
+    for labels, rows in _groups(sweep, complete):
+        read = [_read(out / row["directory"], figure) for row in rows]
+        sends = any(row["rounds"] for row in rows)
+        found.append(figures.Series(describe(labels) or sweep.config.name, read, sends))
+    talking = [x for one in found if one.sends for x, _ in one.runs]
+    if figure.x not in ("rounds", "bytes") or not talking:
+        return found
+    clock = max(talking, key=len)
+    return [one if one.sends else _along(one, clock) for one in found]
+
+
+def _along(silent: figures.Series, clock: Array) -> figures.Series:
+    runs = [(clock[: len(y)], y[: len(clock)]) for _, y in silent.runs]
+    return figures.Series(silent.label, runs, sends=False)
+
+
+def _read(path: Path, figure: Figure) -> Curve:
+    run = RunDirectory(path)
+    rows = run.read_metrics()
+    name = {"epochs": "epoch"}.get(figure.x, figure.x)
+    x = run.read_timing() if name == "seconds" else [getattr(row, name) for row in rows]
+    return np.array(x, np.float64), np.array([getattr(row, figure.y) for row in rows], np.float64)
+
+
+def scatter(sweep: Sweep, complete: pl.DataFrame, figure: Figure) -> list[figures.Point]:
+    """A point per combination of labels, the mean over its repetitions, where both columns have values."""
+    points = []
+    for labels, rows in _groups(sweep, complete):
+        values = [(row[figure.x], row[figure.y]) for row in rows]
+        known = np.array([pair for pair in values if None not in pair], np.float64)
+        if len(known):
+            group = labels.get(figure.colour or "", "")
+            rest = {axis: label for axis, label in labels.items() if axis != figure.colour}
+            x, y = known.mean(axis=0)
+            spread = known.std(axis=0, ddof=1) if len(known) > 1 else np.zeros(2)
+            text = describe(rest)
+            points.append(
+                figures.Point(text, float(x), float(y), (float(spread[0]), float(spread[1])), group)
+            )
+    return points
+
+
+def _groups(sweep: Sweep, complete: pl.DataFrame) -> list[tuple[dict[str, str], Sequence[dict[str, Any]]]]:
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in complete.iter_rows(named=True):
+        groups.setdefault(tuple(row[axis] for axis in sweep.config.groups), []).append(row)
+    return [(dict(zip(sweep.config.groups, labels, strict=True)), rows) for labels, rows in groups.items()]

@@ -1,0 +1,172 @@
+"""Which runs a sweep consists of: one point per combination of the axes' labels."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fdtrain import config as configuration
+from fdtrain import resources
+from fdtrain.config import Config
+from fdtrain.errors import InputError
+from fdtrain.sweep.schema import SweepConfig, Variant
+
+MAX_POINTS = 100_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    labels: dict[str, str]  # axis -> label
+    overrides: dict[str, Any]  # dotted key -> value, in the order in which they are set
+    config: Config | None  # the base configuration with them; None where that is not valid
+    text: str  # the same as YAML, with all defaults
+    error: str | None = None  # why it is not valid, on one line
+    published: dict[str, float] = field(default_factory=dict)  # published_train, published_test
+    directory: str = field(init=False)  # relative to the sweep's; another one for every other configuration
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.text.encode()).hexdigest()
+        object.__setattr__(self, "directory", f"runs/{_slug(self.labels)}-{digest[:8]}")
+
+    @property
+    def title(self) -> str:
+        """The labels as messages show them: ``D-SGD, seed 2``."""
+        return describe(self.labels)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, and the runs that it means."""
+
+    config: SweepConfig
+    points: list[Point]
+    source: str
+
+    def to_yaml(self) -> str:
+        """All points with labels and directories, for who looks at the results."""
+        content = self.config.model_dump(mode="json", exclude_none=True)
+        content |= {
+            "axes": {axis: [*variants] for axis, variants in self.config.axes.items()},
+            "repetitions": [*self.config.repetitions],
+            "source": self.source,
+            "points": [
+                {"labels": point.labels, "set": point.overrides, "directory": point.directory}
+                | ({"error": point.error} if point.error else {})
+                for point in self.points
+            ],
+        }
+        return configuration.dump(content)
+
+
+def describe(labels: dict[str, str]) -> str:
+    """Labels in a line: a key's value needs its name, a label speaks for itself."""
+    return ", ".join(label if _speaks(label) else f"{_last(axis)} {label}" for axis, label in labels.items())
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep file; `overrides` of the form ``key=value`` go to the base configuration.
+
+    Paths of data and networks are relative to the file that names them.
+
+    Raises:
+        InputError: the file is no sweep, or no combination of its axes is a configuration.
+    """
+    content = configuration.read_mapping(path)
+    if "axes" not in content and "topology" in content:
+        raise InputError(f"{path}: has no axes: is a configuration, not a sweep; give it to fdtrain run")
+    config = configuration.check(SweepConfig, content, str(path))
+    base = _base(config, path)
+    for override in overrides:
+        configuration.apply_override(base, override)
+    found = points(config, base, path.parent)
+    first = found[0].error
+    if first is not None and all(point.error for point in found):
+        raise InputError(f"{path}: no combination of the axes is a valid configuration; the first: {first}")
+    return Sweep(config, found, str(path))
+
+
+def points(sweep: SweepConfig, base: dict[str, Any], folder: Path) -> list[Point]:
+    """The product of all axes, the last one varying fastest; `folder` is what paths are relative to.
+
+    Raises:
+        InputError: there are too many.
+    """
+    count = 1
+    for variants in sweep.axes.values():
+        count *= len(variants)
+    if count > MAX_POINTS:
+        raise InputError(f"axes: {count:,} combinations are more than {MAX_POINTS:,}; make several sweeps")
+    choices = [[(axis, *item) for item in variants.items()] for axis, variants in sweep.axes.items()]
+    return [_point(chosen, base, folder) for chosen in itertools.product(*choices)]
+
+
+def _point(chosen: Sequence[tuple[str, str, Variant]], base: dict[str, Any], folder: Path) -> Point:
+    labels = {axis: label for axis, label, _ in chosen}
+    overrides = {key: value for _, _, variant in chosen for key, value in variant.set.items()}
+    content, config, error = copy.deepcopy(base), None, None
+    try:
+        for key, value in overrides.items():
+            configuration.assign(content, key, copy.deepcopy(value), key)
+        config = configuration.from_mapping(content, source=describe(labels), base=folder)
+    except InputError as refused:
+        error = " ".join(str(refused).split())
+    published: dict[str, float] = {}
+    for _, _, variant in chosen:
+        for side in ("train", "test"):
+            value = getattr(variant.published, f"mse_{side}", None)
+            if value is not None:
+                published[f"published_{side}"] = value
+    text = configuration.dump(content) if config is None else config.to_yaml()
+    return Point(labels, overrides, config, text, error, published)
+
+
+def _base(sweep: SweepConfig, path: Path) -> dict[str, Any]:
+    """The base configuration, unchecked: an axis may bring what it lacks.
+
+    Raises:
+        InputError: there is no such file, or it is a sweep itself.
+    """
+    if isinstance(sweep.base, dict):
+        return {"name": sweep.name, **copy.deepcopy(sweep.base)}
+    near = [path.parent / sweep.base, path.parent / f"{sweep.base}.yaml"]
+    try:
+        file = next((file for file in near if os.path.isfile(file)), None) or resources.find_config(
+            sweep.base
+        )
+        content = configuration.read_mapping(file)
+    except InputError as error:
+        raise InputError(f"{path}: base: {error}") from None
+    if "axes" in content:
+        raise InputError(f"{path}: base: {file} is a sweep; name a configuration")
+    for section, key in (("task", "bundle"), ("topology", "path"), ("optimizer", "target")):
+        inner = content.get(section)
+        if not isinstance(inner, dict):
+            continue
+        named = str(inner.get(key, ""))
+        own = named.rpartition(":")[0] if key == "target" else named  # file.py:Class
+        if own and os.path.isfile(file.parent / own):
+            inner[key] = str((file.parent / own).absolute()) + named.removeprefix(own)
+    return content
+
+
+def _slug(labels: dict[str, str]) -> str:
+    parts = [label if _speaks(label) else f"{_last(axis)}{label}" for axis, label in labels.items()]
+    clean = [re.sub(r"[^A-Za-z0-9.+-]+", "_", part).strip("._") for part in parts]
+    return ("-".join(part for part in clean if part) or "run")[:100]
+
+
+def _speaks(label: str) -> bool:
+    return label[0].isalpha() and label not in ("true", "false", "null")
+
+
+def _last(axis: str) -> str:
+    return axis.split(".")[-1]

@@ -1,0 +1,155 @@
+"""A sweep's results: one line per point, and their summary over the repetitions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fdtrain import reference
+from fdtrain.config import Config
+from fdtrain.errors import InputError
+from fdtrain.rundir import RunDirectory, is_complete
+from fdtrain.sweep.plan import Point, Sweep
+from fdtrain.sweep.schema import EXCESS, MEASURES, NETWORK, PUBLISHED, TARGET, SweepConfig
+from fdtrain.topology import diameter, spectral_gap
+
+WHOLE = {"epochs", "rounds", "messages", "bytes", "nodes", "edges", "diameter", *TARGET}
+Row = dict[str, Any]
+
+
+def failure_file(out: Path, point: Point) -> Path:
+    """Where it stands why a point's run failed, in the first line."""
+    return out / "failures" / f"{Path(point.directory).name}.txt"
+
+
+class Results:
+    """The table of the sweep in `out`, kept up to date while its runs finish."""
+
+    def __init__(self, sweep: Sweep, out: Path) -> None:
+        self._sweep = sweep
+        self._out = out
+        self._complete: dict[str, Row] = {}  # by directory: read once
+
+    def status(self, point: Point) -> str:
+        """complete, failed or missing."""
+        if point.error is not None:
+            return "failed"
+        if point.directory in self._complete or is_complete(self._out / point.directory):
+            return "complete"
+        return "failed" if failure_file(self._out, point).is_file() else "missing"
+
+    def reason(self, point: Point) -> str | None:
+        """Why the point failed, on one line."""
+        if point.error is not None:
+            return point.error
+        try:
+            return failure_file(self._out, point).read_text(encoding="utf-8").partition("\n")[0]
+        except OSError:
+            return None
+
+    def frame(self) -> pl.DataFrame:
+        """The table, in the order of the points."""
+        rows = [self._row(point) for point in self._sweep.points]
+        if self._sweep.config.baseline:
+            _add_excess(rows, self._sweep.points, self._sweep.config.baseline)
+        return pl.DataFrame(rows, schema=schema(self._sweep.config))
+
+    def write(self) -> None:
+        """Write ``table.csv``, ``table.parquet`` and ``summary.csv``; each is whole at any time."""
+        frame = self.frame()
+        atomically(self._out / "table.csv", lambda file: frame.write_csv(file))
+        atomically(self._out / "table.parquet", lambda file: frame.write_parquet(file))
+        summary = summarize(frame, self._sweep.config)
+        atomically(self._out / "summary.csv", lambda file: summary.write_csv(file))
+
+    def _row(self, point: Point) -> Row:
+        row: Row = {**point.labels, **point.published, "status": self.status(point)}
+        row["directory"] = None if point.error else point.directory
+        if row["status"] == "failed":
+            row["error"] = self.reason(point)
+        elif row["status"] == "complete":
+            if point.directory not in self._complete:
+                assert point.config is not None
+                path = self._out / point.directory
+                self._complete[point.directory] = _measure(path, point.config, self._sweep.config)
+            row |= self._complete[point.directory]
+        return row
+
+
+def schema(sweep: SweepConfig) -> dict[str, Any]:
+    """The columns of the table, and their types."""
+    columns: dict[str, Any] = dict.fromkeys(sweep.axes, pl.String)
+    columns["status"] = pl.String
+    columns |= {name: pl.Int64 if name in WHOLE else pl.Float64 for name in sweep.measures}
+    return {**columns, "error": pl.String, "directory": pl.String}
+
+
+def summarize(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
+    """Mean, sample standard deviation (null for one run) and number of complete runs over the repetitions.
+
+    Epochs and rounds to the target are averaged over the `n_reached` runs that reach it.
+    """
+    complete, measures = pl.col("status") == "complete", [m for m in sweep.measures if m not in PUBLISHED]
+    columns = [
+        complete.sum().cast(pl.Int64).alias("n"),
+        (pl.col("status") == "failed").sum().cast(pl.Int64).alias("failed"),
+    ]
+    for name in measures:
+        columns += [pl.col(name).mean().alias(f"{name}_mean"), pl.col(name).std().alias(f"{name}_std")]
+    if sweep.target is not None:
+        columns.append(pl.col(TARGET[0]).count().cast(pl.Int64).alias("n_reached"))
+    columns += [pl.col(name).first() for name in sweep.measures if name in PUBLISHED]
+    if not sweep.groups:
+        return frame.select(columns)
+    return frame.group_by(list(sweep.groups), maintain_order=True).agg(columns)
+
+
+def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
+    """What the table says about a complete run."""
+    run = RunDirectory(path)
+    rows, (graph, _) = run.read_metrics(), run.read_network()
+    last = rows[-1]
+    row: Row = {name: getattr(last, name) for name in MEASURES if name not in ("epochs", "seconds")}
+    row |= {"epochs": last.epoch, "seconds": run.read_timing()[-1]}
+    gap = _gap(config, graph.adjacency()) if last.rounds else None
+    network = (graph.num_nodes, graph.num_edges, float(graph.degrees.mean()), diameter(graph), gap)
+    row |= dict(zip(NETWORK, network, strict=True))
+    if sweep.target is not None:
+        target = sweep.target
+        reached = next((one for one in rows if getattr(one, target.metric) <= target.value), None)
+        found = (None, None) if reached is None else (reached.epoch, reached.rounds)
+        row |= dict(zip(TARGET, found, strict=True))
+    return row
+
+
+def _gap(config: Config, adjacency: Any) -> float | None:
+    """The spectral gap of the run's own W; None for an optimizer without one."""
+    mixing = getattr(config.optimizer, "mixing", None)
+    if mixing is None:
+        return None
+    try:
+        W = reference.mixing_matrix(adjacency, mixing.kind, getattr(mixing, "beta", 0.0))
+    except InputError:  # a rule that the reference does not know
+        return None
+    return spectral_gap(W)
+
+
+def _add_excess(rows: Sequence[Row], points: Sequence[Point], baseline: dict[str, str]) -> None:
+    """Final errors minus those of the run with the baseline's labels and otherwise the same ones."""
+    by_labels = {tuple(point.labels.items()): row for point, row in zip(points, rows, strict=True)}
+    for point, row in zip(points, rows, strict=True):
+        base = by_labels[tuple({**point.labels, **baseline}.items())]
+        for name, measure in zip(EXCESS, ("mse_train", "mse_test"), strict=True):
+            if measure in row and measure in base:
+                row[name] = row[measure] - base[measure]
+
+
+def atomically(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` write `file` such that nobody ever sees a part of it."""
+    scratch = file.with_name(f".{file.name}.new")
+    write(scratch)
+    os.replace(scratch, file)

@@ -1,0 +1,427 @@
+"""The HTML page: what is in it, that it needs no network, and, where there is a browser, that it works."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import fdtrain, one_line_error
+
+import fdtrain as package
+from fdtrain.errors import InputError
+from fdtrain.graph import Graph
+from fdtrain.report import default_file, read_runs, write_report
+from fdtrain.report.charts import MAX_ROUNDS, ledger, schedule
+from fdtrain.report.compare import differing, group
+from fdtrain.report.network import CELLS, draw, places
+from fdtrain.report.page import embed
+from fdtrain.rundir import RunDirectory
+from fdtrain.schedule import build
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="needs chromium on the path: apt-get install chromium"
+)
+HOSTILE = "</script><script>throw 1</script><img src=x onerror=alert(1)>&amp;"
+
+
+@pytest.fixture(autouse=True)
+def _strict_arithmetic() -> Iterator[None]:
+    with np.errstate(all="raise"):
+        yield
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {
+        "topology": {"kind": "barabasi_albert", "nodes": 12, "m": 2},
+        "model": {"sizes": [10, 4, 1]},
+        "task": {"train_samples": 60, "test_samples": 4},
+        "training": {"epochs": 3, "batch": 30, "wave": 1},
+        "optimizer": {"kind": "d_sgd", "lr": 1e-3, "mixing": {"kind": "metropolis"}},
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distributed run ``one``, its repetition ``two`` with another seed, and a centralized one."""
+    folder = tmp_path_factory.mktemp("runs")
+    package.run(settings(), out=folder / "one")
+    package.run(settings(seed=1), out=folder / "two")
+    central = {"training": {"epochs": 3, "batch": 30, "mode": "centralized"}, "optimizer": {"kind": "sgd"}}
+    package.run(settings(**central), out=folder / "central")
+    return folder
+
+
+def copy(run: Path, name: Path) -> Path:
+    return Path(shutil.copytree(run, name))
+
+
+def page(*runs: Path, out: Path) -> str:
+    return write_report(runs, out).read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the text in each kind of tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and data.strip():
+            self.texts.append((self.tags[-1][0], data))
+
+
+def data_of(text: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def columns(file: Path) -> dict[str, list[float]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def test_the_curves_are_those_of_the_files(made: Path, tmp_path: Path) -> None:
+    text = page(made / "one", made / "central", out=tmp_path / "a.html")
+    runs = data_of(text)["curves"]["runs"]
+    for run, name in zip(runs, ("one", "central"), strict=True):
+        expected = columns(made / name / "metrics.csv") | {
+            "seconds": columns(made / name / "timing.csv")["seconds"]
+        }
+        assert run["label"] == name
+        assert run["columns"].keys() == expected.keys()
+        for key, values in expected.items():
+            np.testing.assert_allclose(run["columns"][key], values, rtol=1e-8, atol=0)
+    assert [run["silent"] for run in runs] == [False, True]
+    last = columns(made / "one" / "metrics.csv")["mse_test"][-1]
+    assert f'title="{last:.17g}">{last:.4g}</td>' in text
+
+
+def test_the_page_is_one_file_with_plotly_once(made: Path, tmp_path: Path) -> None:
+    text = page(made / "one", made / "two", made / "central", out=tmp_path / "a.html")
+    elements = Elements(text)
+    for tag, attributes in elements.tags:
+        for name in ("src", "href", "action", "data", "srcset"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not {"link", "iframe", "img", "base"} & {tag for tag, _ in elements.tags}
+    policy = next(a["content"] or "" for tag, a in elements.tags if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"https?:", policy)
+    style = "".join(text for tag, text in elements.texts if tag == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+    assert text.count("* plotly.js v") == 1
+    assert 4e6 < len(text.encode()) < 6e6
+
+
+def test_hostile_names_are_text(made: Path, tmp_path: Path) -> None:
+    run = copy(made / "one", tmp_path / "run")
+    config = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(
+        config.replace("name: experiment", f"name: '{HOSTILE}'"), encoding="utf-8"
+    )
+    (run / "environment.json").write_text(json.dumps({HOSTILE: HOSTILE, "ranks": HOSTILE, "packages": HOSTILE,
+                                                      "wall_seconds": HOSTILE}), encoding="utf-8")  # fmt: skip
+    (run / "verify.json").write_text(json.dumps({"comparisons": [{"name": HOSTILE}]}), encoding="utf-8")
+    graph, loss = RunDirectory(run).read_network()
+    labels = tuple(f"{i}{HOSTILE}" for i in range(graph.num_nodes))
+    RunDirectory(run).write_network(Graph(graph.indptr, graph.indices, graph.weights, labels), loss)
+    (tmp_path / "sweep").mkdir()
+    with (tmp_path / "sweep" / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([[HOSTILE, "status", "directory"], [HOSTILE, "complete", "../run"]])
+    for source in (run, tmp_path / "sweep"):
+        file = write_report([source, made / "two"], tmp_path / "a.html", HOSTILE)
+        text = file.read_text(encoding="utf-8")
+        assert "<script>throw" not in text
+        assert "<img" not in text
+        assert [tag for tag, _ in Elements(text).tags].count("script") == 3
+        titles = [part for tag, part in Elements(text).texts if tag == "title"]
+        assert titles == [HOSTILE]
+        assert HOSTILE in data_of(text)["curves"]["runs"][0]["label"] or source == run
+        assert "<img" not in json.dumps(data_of(text)["figures"]["network-0"])
+
+
+def test_json_cannot_leave_its_element() -> None:
+    content = {"</script>": "<!--<script>\u2028&'\""}
+    text = str(embed(content))
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == content
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group(made: Path) -> None:
+    runs, _ = read_runs([made / name for name in ("one", "two", "central")])
+    assert [one.members for one in group(runs)] == [[0, 1], [2]]
+    assert differing([run.config for run in runs[:2]]) == {"seed": ["0", "1"]}
+
+
+@pytest.mark.parametrize("figure", ["one", "both"])
+def test_figures_are_valid_for_plotly(made: Path, tmp_path: Path, figure: str) -> None:
+    from plotly.graph_objects import Figure
+
+    figures = data_of(page(*[made / "one", made / "two"][: 1 + (figure == "both")], out=tmp_path / "a"))[
+        "figures"
+    ]
+    assert {"bytes", "schedule-0", "network-0"} <= figures.keys()
+    for content in figures.values():
+        Figure(content)
+
+
+def test_the_bars_of_the_ledger_are_its_bytes(made: Path) -> None:
+    runs, _ = read_runs([made / "one", made / "two", made / "central"])
+    alone, together = ledger(runs[:1], group(runs[:1])), ledger(runs, group(runs))
+    assert alone is not None
+    assert together is not None
+    total = {line["phase"]: line["link_bytes"] for line in runs[0].ledger or () if line["field"] == "all"}
+    assert sum(sum(trace["x"]) for trace in alone["data"]) == sum(
+        total[p] for p in ("setup", "train", "test")
+    )
+    books = [line for run in runs[:2] for line in run.ledger or ()]
+    trained = [line["link_bytes"] for line in books if (line["phase"], line["field"]) == ("train", "all")]
+    assert sum(trace["x"][0] for trace in together["data"]) == sum(trained) / 2
+    assert ledger(runs[2:], group(runs[2:])) is None
+
+
+@pytest.mark.parametrize("scheme", ["inference", "piggyback_do"])
+def test_a_schedule_is_drawn_round_by_round(scheme: str) -> None:
+    plan = build(scheme, sizes=[5, 4, 2], batch=30, wave=1, travelling=99)
+    bars = schedule(plan)["data"]
+    assert [sum(heights) for heights in zip(*(bar["y"] for bar in bars), strict=True)] == [
+        round_.width for round_ in plan.rounds
+    ]
+    long = build(scheme, sizes=[5, 4, 2], batch=MAX_ROUNDS, wave=1, travelling=99)
+    assert len(schedule(long)["data"][0]["x"]) < MAX_ROUNDS < len(long.rounds)
+    assert schedule(long)["data"][0]["x"][-1] == len(long.rounds) - 1
+
+
+@pytest.mark.parametrize("loss", [np.linspace(0.1, 9, 60), np.full(60, np.nan), np.zeros(60), np.zeros(0)])
+def test_networks_with_any_loss(loss: Any) -> None:
+    from plotly.graph_objects import Figure
+
+    graph = Graph.from_edges(60, [(i, i + 1) for i in range(59)])
+    chart = draw(graph, loss, places(graph))
+    Figure(chart)
+    assert sum(len(trace["x"]) for trace in chart["data"] if trace["mode"] == "markers") == 60
+    assert len(chart["data"][0]["x"]) == 3 * 59
+
+
+def test_large_networks_lose_their_edges_and_then_their_nodes() -> None:
+    for nodes, kinds in ((2500, ["markers"]), (6000, [None])):
+        graph = Graph.from_edges(nodes, [(0, i) for i in range(1, nodes)])
+        at = places(graph) if nodes > 5000 else np.random.default_rng(0).random((nodes, 2))
+        chart = draw(graph, np.linspace(1, 2, nodes), at)
+        assert [trace.get("mode") for trace in chart["data"]] == kinds
+        assert len(json.dumps(chart)) < 600 * CELLS**2
+
+
+def test_a_sweep_is_expanded_to_its_complete_runs(made: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    copy(made / "one", sweep / "runs" / "a")
+    copy(made / "two", sweep / "runs" / "b")
+    lines = [["optimizer.lr", "seed", "status", "mse_test", "error", "directory"],
+             ["0.1", "0", "complete", "1", "", "runs/a"], ["0.1", "1", "complete", "1", "", "runs/b"],
+             ["0.2", "0", "failed", "", "why", ""], ["0.3", "0", "missing", "", "", "runs/c"]]  # fmt: skip
+    with (sweep / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(lines)
+    runs, notes = read_runs([sweep])
+    assert [run.label for run in runs] == ["lr=0.1, seed=0", "lr=0.1, seed=1"]
+    assert [one.label for one in group(runs)] == ["lr=0.1"]
+    assert "2 of 4 runs" in notes[0]
+    assert notes[0] in page(sweep, out=tmp_path / "a.html")
+
+
+@pytest.mark.parametrize(
+    "gone", ["ledger.csv", "theta.npz", "verify.json", "timing.csv", "network.npz", "environment.json"]
+)
+def test_a_missing_file_is_said(made: Path, tmp_path: Path, gone: str) -> None:
+    run = copy(made / "one", tmp_path / "run")
+    (run / gone).unlink()
+    text = page(run, out=tmp_path / "a.html")
+    assert ("No comparison was made" if gone == "verify.json" else f"missing: {gone}") in text
+    (run / gone).write_text("nonsense\x00", encoding="utf-8")
+    said = "timing.csv has fewer lines" if gone == "timing.csv" else f"{gone} cannot be read"
+    assert gone == "theta.npz" or said in page(
+        run, out=tmp_path / "a.html"
+    )  # of theta it matters that it is there
+
+
+def test_what_is_left_of_a_run_is_shown(made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("training: {epochs: 9}\ntopology: {kind: gone}\n", encoding="utf-8")
+    (run / "metrics.csv").write_text("epoch,mse_train,mse_test\n1,.5,nan\n2,0.25,inf\n3,0.", encoding="utf-8")
+    text = page(run, made / "one", out=tmp_path / "a.html")
+    for said in (
+        "diverged",
+        "metrics.csv cannot be read from line 4 on",
+        "unknown &#39;gone&#39;",
+        "missing: ",
+    ):
+        assert said in text
+    assert data_of(text)["curves"]["runs"][0]["columns"]["mse_test"] == [None, None]
+    (run / "metrics.csv").write_text("epoch,mse_train\n1,.5\n2,0.25\n", encoding="utf-8")
+    assert "incomplete, 2 of 9 epochs" in page(run, out=tmp_path / "a.html")
+
+
+def test_the_default_file() -> None:
+    assert default_file([Path("a")]) == Path("a/report.html")
+    assert default_file([Path("a"), Path("b")]) == Path("report.html")
+
+
+def test_bad_input_is_one_line(made: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    bare = copy(made / "one", tmp_path / "bare")
+    (bare / "metrics.csv").write_text("epoch,mse_train\n", encoding="utf-8")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "table.csv").write_text("a,b\n", encoding="utf-8")
+    cases = {
+        tmp_path / "none": "no such directory",
+        empty: "not the directory of a run",
+        bare: "no finished epoch",
+        tmp_path / "odd": "needs the columns",
+    }
+    for path, message in cases.items():
+        with pytest.raises(InputError, match=message) as caught:
+            write_report([path], tmp_path / "a.html")
+        assert "\n" not in str(caught.value)
+    for out, message in ((empty / "no" / "a.html", "there is no directory"), (empty, "is a directory")):
+        with pytest.raises(InputError, match=message):
+            write_report([made / "one"], out)
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_the_command(made: Path, tmp_path: Path) -> None:
+    run = copy(made / "one", tmp_path / "run")
+    result = fdtrain("report", str(run), "--title", "A & B")
+    assert result.returncode == 0, result.stderr
+    assert "<title>A &amp; B</title>" in (run / "report.html").read_text(encoding="utf-8")
+    RunDirectory.create(run, "name: again\n", overwrite=True)  # the page is a part of the run
+    assert not (run / "report.html").exists()
+    assert "no finished epoch" in one_line_error(fdtrain("report", str(run)))
+
+
+def test_plotly_and_jinja_are_imported_for_a_page_only() -> None:
+    code = "import sys, fdtrain.cli, fdtrain.report; assert not {'plotly', 'jinja2'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+# In a browser. A script that is added at the end of the page is the reader's hand.
+
+
+def browse(text: str, folder: Path, fragment: str = "", hand: str = "") -> tuple[str, list[str]]:
+    """The page's elements once its scripts have run, and what they wrote to the console."""
+    assert BROWSER is not None
+    file = folder / "shown.html"
+    file.write_text(text.replace("</body>", f"<script>{hand}</script></body>"), encoding="utf-8")
+    options = ("headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+               "disable-component-update disable-sync dump-dom enable-logging=stderr v=0 disable-dev-shm-usage "
+               "virtual-time-budget=10000 window-size=1280,2000")  # fmt: skip
+    command = [BROWSER, *(f"--{option}" for option in options.split())]
+    command += [f"--user-data-dir={folder / 'profile'}", f"{file.as_uri()}{fragment}"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return shown.stdout, [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+
+
+def chart_of(dom: str) -> dict[str, str | None]:
+    return next(attributes for _, attributes in Elements(dom).tags if attributes.get("id") == "curve")
+
+
+@pytest.fixture(scope="module")
+def text(made: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    bad = copy(made / "one", tmp_path_factory.mktemp("bad") / "diverged")
+    rows = (bad / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    (bad / "metrics.csv").write_text("\n".join([*rows[:-1], "3,nan,nan,inf,9,9,9"]), encoding="utf-8")
+    sweep = bad.parent / "sweep"
+    copy(made / "one", sweep / "one")
+    with (sweep / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([["axis", "status", "directory"], [HOSTILE, "complete", "one"]])
+    return page(sweep, made / "two", made / "central", bad, out=bad.parent / "a.html")
+
+
+@needs_browser
+def test_the_page_draws_its_charts_without_an_error(text: str, tmp_path: Path) -> None:
+    dom, console = browse(text, tmp_path)
+    assert console == []
+    assert 'data-ready="yes"' in dom
+    drawn = [a["data-figure"] for _, a in Elements(dom).tags if a.get("data-drawn")]
+    assert drawn == ["schedule-0", "bytes", "network-0"]  # what is hidden is drawn when it is shown
+    assert chart_of(dom)["data-x"] == "epochs"
+    assert dom.count('class="main-svg"') >= 8
+    assert "diverged in epoch 3" in dom
+    assert "thin lines, and their mean" in dom
+    assert "onerror" in dom  # as text
+    assert not [
+        tag for tag, a in Elements(dom).tags if "onerror" in a or (tag == "a" and "main-svg" in str(a))
+    ]
+
+
+@needs_browser
+def test_an_error_of_the_page_is_seen_by_these_tests(text: str, tmp_path: Path) -> None:
+    mutant = text.replace("drawFigures(false);\ndocument", "drawFigure(undefined);\ndocument")
+    assert mutant != text
+    dom, console = browse(mutant, tmp_path)
+    assert any("TypeError" in line for line in console)
+    assert 'data-ready="yes"' not in dom
+    assert "A script of this page failed: " in dom
+
+
+@needs_browser
+def test_the_address_sets_the_selectors(text: str, tmp_path: Path) -> None:
+    dom, console = browse(text, tmp_path, "#x=rounds&y=disagreement&scale=log&run=2&hide=0.3")
+    assert console == []
+    chart = chart_of(dom)
+    assert [chart[f"data-{key}"] for key in ("x", "y", "scale", "traces")] == [
+        "rounds",
+        "disagreement",
+        "log",
+        "1",
+    ]
+    assert "Runs that send nothing have one set of parameters" in dom
+    assert "nothing was sent" in dom
+
+
+@needs_browser
+def test_clicks_select_hide_and_sort(text: str, tmp_path: Path) -> None:
+    hand = """
+    for (const key of ["x", "bytes", "y", "mse_train", "scale", "log"])
+      document.querySelector(`fieldset [data-key="${key}"]`)?.click();
+    document.querySelector('#legend [data-group="0"]').click();
+    document.querySelector('#runs tr[data-run="0"] button').click();
+    document.querySelectorAll('#runs thead th').forEach((th) => th.textContent === "test MSE" && th.click());
+    document.querySelector('[data-show="last"]').click();
+    const select = document.querySelector('select[data-pick="run"]');
+    select.value = "1"; select.dispatchEvent(new Event("change"));
+    document.body.dataset.at = location.hash;
+    """
+    dom, console = browse(text, tmp_path, "", hand)
+    assert console == []
+    chart = chart_of(dom)
+    assert [chart[f"data-{key}"] for key in ("x", "y", "scale")] == ["bytes", "mse_train", "log"]
+    assert 'data-at="#x=bytes&amp;y=mse_train&amp;scale=log&amp;run=1&amp;hide=1.3"' in dom
+    assert "a dashed horizontal line is their value after the last epoch" in dom
+    order = [a["data-run"] for tag, a in Elements(dom).tags if tag == "tr" and a.get("data-run")]
+    table = {run["label"]: run["columns"]["mse_test"][-1] for run in data_of(text)["curves"]["runs"]}
+    last = [value if value is not None else np.inf for value in table.values()]
+    assert order == [str(k) for k in np.argsort(last, kind="stable")]
+    drawn = [a["data-figure"] for _, a in Elements(dom).tags if a.get("data-drawn")]
+    assert "network-1" in drawn
+    assert 'data-rounds="13 to 60"' in dom

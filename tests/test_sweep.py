@@ -1,0 +1,559 @@
+"""Sweeps: which runs there are, that they are run once and survive any end, and what is collected of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from commands import environment, needs_mpi
+
+from fdtrain import cli
+from fdtrain.config import load as load_config
+from fdtrain.errors import InputError
+from fdtrain.reference import mixing_matrix
+from fdtrain.rundir import RunDirectory, is_complete
+from fdtrain.sweep import pictures, plan
+from fdtrain.sweep.runner import Running
+from fdtrain.sweep.schema import as_label
+from fdtrain.sweep.table import summarize
+
+BASE: dict[str, Any] = {
+    "topology": {"kind": "barabasi_albert", "nodes": 8, "m": 2},
+    "model": {"sizes": [10, 4, 1]},
+    "task": {"train_samples": 12, "test_samples": 3},
+    "training": {"epochs": 3, "batch": 6, "wave": 6},
+    "optimizer": {"kind": "d_sgd", "lr": 1e-3},
+}
+SGD = {"training": {"mode": "centralized", "epochs": 3, "batch": 6}, "optimizer": {"kind": "sgd", "lr": 1e-3}}
+CONTENT: dict[str, Any] = {
+    "name": "small",
+    "base": BASE,
+    "axes": {
+        "approach": {
+            "SGD": {"set": SGD, "published": {"mse_train": 0.5, "mse_test": 0.25}},
+            "D-SGD": {"set": {"optimizer.lr": 2e-3}},
+        },
+        "seed": [1, 2],
+    },
+    "target": {"metric": "mse_train", "value": 1.0},
+    "baseline": {"approach": "SGD"},
+    "figures": [
+        {"kind": "curves", "name": "loss", "x": "rounds", "y": "mse_train"},
+        {"kind": "scatter", "name": "gap", "x": "spectral_gap", "y": "disagreement", "colour": "approach"},
+    ],
+}
+
+
+def changed(**change: Any) -> dict[str, Any]:
+    return {key: value for key, value in {**CONTENT, **change}.items() if value is not None}
+
+
+def written(folder: Path, content: dict[str, Any]) -> Path:
+    file = folder / "s.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def points_of(folder: Path, *overrides: str, **change: Any) -> list[plan.Point]:
+    return plan.load(written(folder, changed(**change)), overrides).points
+
+
+# --- which runs there are
+
+
+def test_points_are_the_product_with_the_last_axis_fastest(tmp_path: Path) -> None:
+    found = points_of(tmp_path)
+    assert [tuple(point.labels.values()) for point in found] == [
+        ("SGD", "1"),
+        ("SGD", "2"),
+        ("D-SGD", "1"),
+        ("D-SGD", "2"),
+    ]
+    assert [*found[0].labels] == ["approach", "seed"]
+    assert found[3].overrides == {"optimizer.lr": 2e-3, "seed": 2}
+    assert found[3].title == "D-SGD, seed 2"
+    config = found[3].config
+    assert config is not None
+    assert (config.seed, config.optimizer.lr, config.training.epochs) == (2, 2e-3, 3)
+    assert (found[0].published, found[3].published) == (
+        {"published_train": 0.5, "published_test": 0.25},
+        {},
+    )
+
+
+def test_overrides_change_the_base_and_axes_win(tmp_path: Path) -> None:
+    found = points_of(tmp_path, "training.epochs=2", "optimizer.lr=7.0", "seed=9", "model.activation=tanh")
+    configs = [point.config for point in found]
+    assert [c.training.epochs for c in configs if c] == [3, 3, 2, 2]  # SGD sets the whole section
+    assert [c.optimizer.lr for c in configs if c] == [1e-3, 1e-3, 2e-3, 2e-3]
+    assert [c.seed for c in configs if c] == [1, 2, 1, 2]
+    assert {c.model.activation for c in configs if c} == {"tanh"}
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (1e-3, "0.001"),
+        (3, "3"),
+        (True, "true"),
+        ("tanh", "tanh"),
+        ([10, 4, 1], "[10, 4, 1]"),
+        ({"kind": "ring", "nodes": 5}, "{kind: ring, nodes: 5}"),
+        (None, "null"),
+    ],
+)
+def test_labels_are_text(value: Any, label: str) -> None:
+    assert as_label(value) == label
+
+
+def test_directories_are_readable_and_differ_when_the_configuration_does(tmp_path: Path) -> None:
+    first = [point.directory for point in points_of(tmp_path)]
+    assert [name.rpartition("-")[0] for name in first] == [
+        "runs/SGD-seed1",
+        "runs/SGD-seed2",
+        "runs/D-SGD-seed1",
+        "runs/D-SGD-seed2",
+    ]
+    assert first == [point.directory for point in points_of(tmp_path)]
+    other = [point.directory for point in points_of(tmp_path, "model.activation=tanh")]
+    assert not {*first} & {*other}
+    axes = {"topology": [{"kind": "ring", "nodes": 5}], "model.activation": ["tanh"], "x/y z": {"ä ": {}}}
+    with pytest.raises(InputError, match="x/y z"):
+        points_of(tmp_path, axes=axes, baseline=None, figures=None)
+    axes["y"] = axes.pop("x/y z")
+    name = points_of(tmp_path, axes=axes, baseline=None, figures=None)[0].directory
+    assert name.startswith("runs/topology_kind_ring_nodes_5-tanh-")
+
+
+def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "net.edges").write_text("0 1\n1 2\n2 0\n")
+    base = {**BASE, "name": "own", "topology": {"kind": "file", "path": "net.edges"}}
+    (tmp_path / "sub" / "own.yaml").write_text(yaml.safe_dump(base))
+    for name in ("sub/own", "sub/own.yaml"):
+        config = points_of(tmp_path, base=name)[2].config
+        assert config is not None
+        assert config.name == "own"
+        assert config.topology.path == str(tmp_path / "sub" / "net.edges")  # type: ignore[union-attr]
+    config = points_of(tmp_path, base="ci/smoke")[2].config
+    assert config is not None
+    assert config.name == "smoke"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axess": {}}, "axess: unknown key; did you mean 'axes'?"),
+        ({"axes": None}, "axes: is missing"),
+        ({"base": None}, "base: is missing; it must be given"),
+        ({"name": None}, "name: is missing"),
+        ({"name": "a/b"}, "name: string should match pattern"),
+        ({"base": "nowhere"}, "base: nowhere: no such file, and no configuration that comes with fdtrain"),
+        ({"base": "examples/sweep_mixing"}, "is a sweep; name a configuration"),
+        ({"axes": {}}, "axes: is empty; give at least one axis"),
+        ({"axes": []}, "axes: input should be a valid dictionary, found []"),
+        ({"axes": {"seed": []}}, "axes.seed: is empty; give it at least one value"),
+        ({"axes": {"approach": {}}}, "axes.approach: is empty"),
+        ({"axes": {"seed": 3}}, "axes.seed: must be a list of values or a mapping of labels, found 3"),
+        ({"axes": {"seed": [1, 2, 1]}}, "axes.seed: the value 1 stands twice; keep one"),
+        ({"axes": {"sed": [1]}}, "axes.sed: 'sed' is no key of a configuration; did you mean 'seed'?"),
+        ({"axes": {"a": {"b": {"sett": {}}}}}, "axes.a.b.sett: unknown key; did you mean 'set'?"),
+        ({"axes": {"a": {"b": {"set": {"optimiser.lr": 1}}}}}, "did you mean 'optimizer'?"),
+        ({"axes": {"a": {"b": 3}}}, "axes.a.b: input should be a valid dictionary or instance of Variant"),
+        ({"axes": {"nodes": {"b": {}}}}, "axes.nodes: is a column of the table; name the axis otherwise"),
+        ({"axes": {"a": {"b\nc": {}}}}, "a label must be text on one line"),
+        (
+            {"axes": {"optimizer.lr": [1.0], "a": {"b": {"set": {"optimizer": {}}}}}},
+            "axes.a.b.set.optimizer: would undo optimizer.lr, which axis 'optimizer.lr' has set",
+        ),
+        (
+            {"axes": {"a": {"b": {"set": {"seed": 1}}}, "seed": [1]}},
+            "would undo seed, which axis 'a' has set",
+        ),
+        (
+            {"axes": {"optimizer.lrr": [1.0]}},
+            "no combination of the axes is a valid configuration; the first",
+        ),
+        ({"baseline": {"aproach": "SGD"}}, "baseline.aproach: 'aproach' is no axis; did you mean 'approach'"),
+        ({"baseline": {"approach": "GD"}}, "baseline.approach: 'GD' is no label; did you mean 'SGD'?"),
+        ({"baseline": {}}, "baseline: is empty"),
+        ({"target": {"metric": "mse", "value": 1.0}}, "target.metric: input should be 'mse_train', "),
+        ({"target": {"metric": "mse_train", "value": "low"}}, "target.value: input should be a valid number"),
+        (
+            {"figures": [{"kind": "curves", "name": "a", "x": "nodes", "y": "mse_train"}]},
+            "figures.0.x: 'nodes' is no x of curves; known: epochs, rounds, bytes, seconds",
+        ),
+        (
+            {"figures": [{"kind": "scatter", "name": "a", "x": "spectral_gab", "y": "mse_train"}]},
+            "figures.0.x: 'spectral_gab' is no numeric column; did you mean 'spectral_gap'?",
+        ),
+        (
+            {"figures": [{"kind": "scatter", "name": "a", "x": "nodes", "y": "mse_test", "colour": "lr"}]},
+            "figures.0.colour: 'lr' is no axis",
+        ),
+        ({"figures": [{"kind": "pie"}]}, "figures.0.kind: input should be 'curves' or 'scatter'"),
+        ({"figures": [CONTENT["figures"][0]] * 2}, "figures.1.name: 'loss' is an earlier figure's"),
+    ],
+)
+def test_bad_sweep_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    if "axes" in change and "baseline" not in change:
+        change |= {"baseline": None, "figures": None}
+    file = written(tmp_path, changed(**change))
+    assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {file}: ")
+    assert message in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["nowhere.yaml"],
+            "no such file, and no sweep that comes with fdtrain; those are examples/sweep_mixing",
+        ),
+        (["quickstart"], "is a configuration, not a sweep; give it to fdtrain run"),
+        (["s.yaml", "training.epohs=3"], "training.epohs: unknown key; did you mean 'epochs'?"),
+        (["s.yaml", "training"], "override 'training': must look like section.key=value"),
+        (["s.yaml", "--jobs", "0"], "--jobs"),
+        (["s.yaml", "--ranks", "many"], "--ranks"),
+        (["s.yaml", "--out", "s.yaml"], "is a file; name a directory"),
+        (["s.yaml", "--out", "."], "holds 's.yaml', which is no sweep's; name another directory"),
+        (["s.yaml", "--out", ".", "--dry-run"], "which is no sweep's"),
+    ],
+)
+def test_bad_commands(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    axes = {"optimizer.lr": [1e-3]}
+    written(tmp_path, changed(axes=axes, baseline=None, figures=None))
+    assert cli.main(["sweep", *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
+
+
+def test_a_sweep_is_no_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "examples/sweep_mixing"]) == 2
+    assert "is a sweep, not a configuration; give it to fdtrain sweep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "complete"),
+    [
+        ('{"outcome": "complete"}', True),
+        ('{"outcome": "stopped early: no progress"}', True),
+        ('{"outcome": "interrupted"}', False),
+        ('{"outcome": 3}', False),
+        ("{}", False),
+        ("[]", False),
+        ('{"outcome": "comp', False),
+        (None, False),
+    ],
+)
+def test_completeness_is_read_off_the_directory(tmp_path: Path, content: str | None, complete: bool) -> None:
+    if content is not None:
+        (tmp_path / "environment.json").write_text(content)
+    assert is_complete(tmp_path) is complete
+
+
+# --- a sweep that is run
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep, run two at a time."""
+    folder = tmp_path_factory.mktemp("sweep")
+    arguments = ["sweep", str(written(folder, CONTENT)), "--out", str(folder / "out"), "--jobs", "2"]
+    assert cli.main(arguments) == 0
+    return folder / "out"
+
+
+def frame_of(out: Path) -> pl.DataFrame:
+    return pl.read_parquet(out / "table.parquet")
+
+
+def test_the_table_says_what_the_runs_say(done: Path) -> None:
+    frame = frame_of(done)
+    assert frame["approach"].to_list() == ["SGD", "SGD", "D-SGD", "D-SGD"]
+    assert frame["seed"].to_list() == ["1", "2", "1", "2"]
+    assert frame["status"].to_list() == ["complete"] * 4
+    for row in frame.iter_rows(named=True):
+        run = RunDirectory(done / row["directory"])
+        epochs, config = run.read_metrics(), load_config(run.path / "config.yaml")
+        assert config.seed == int(row["seed"])
+        last = epochs[-1]
+        for name in ("mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes"):
+            assert row[name] == getattr(last, name)
+        assert row["seconds"] == run.read_timing()[-1]
+        graph, _ = run.read_network()
+        assert (row["nodes"], row["edges"]) == (8, graph.num_edges)
+        assert row["mean_degree"] == 2 * graph.num_edges / 8
+        reached = next((one.epoch for one in epochs if one.mse_train <= 1.0), None)
+        assert row["epochs_to_target"] == reached
+        if row["approach"] == "SGD":
+            assert (row["spectral_gap"], row["rounds"], row["published_test"]) == (None, 0, 0.25)
+        else:
+            values = np.linalg.eigvalsh(mixing_matrix(graph.adjacency(), "metropolis").toarray())
+            assert row["spectral_gap"] == pytest.approx(1 - np.sort(np.abs(values))[-2])
+            base = frame.filter(pl.col("approach") == "SGD", pl.col("seed") == row["seed"])
+            assert row["excess_train"] == row["mse_train"] - base["mse_train"].item()
+            assert row["published_test"] is None
+    assert frame["error"].null_count() == 4
+
+
+def test_csv_and_parquet_are_equal(done: Path) -> None:
+    frame = frame_of(done)
+    assert pl.read_csv(done / "table.csv", schema=dict(frame.schema)).equals(frame)
+
+
+def test_the_summary_is_mean_and_deviation_over_the_seeds(done: Path) -> None:
+    frame = frame_of(done)
+    summary = pl.read_csv(done / "summary.csv")
+    assert summary["approach"].to_list() == ["SGD", "D-SGD"]
+    assert summary["n"].to_list() == [2, 2]
+    assert summary["failed"].to_list() == [0, 0]
+    assert summary["published_train"].to_list() == [0.5, None]
+    for k, approach in enumerate(("SGD", "D-SGD")):
+        for name in ("mse_train", "mse_test", "disagreement", "rounds", "excess_test"):
+            values = frame.filter(pl.col("approach") == approach)[name].to_numpy()
+            assert summary[f"{name}_mean"][k] == pytest.approx(values.mean(), rel=1e-14)
+            assert summary[f"{name}_std"][k] == pytest.approx(np.std(values, ddof=1), rel=1e-12, abs=1e-18)
+    assert "spectral_gap_mean" in summary.columns
+
+
+def test_failed_runs_do_not_count_and_one_run_has_no_deviation(tmp_path: Path) -> None:
+    sweep = plan.load(written(tmp_path, changed())).config
+    rows = {"approach": ["SGD", "SGD"], "seed": ["1", "2"], "status": ["complete", "failed"]}
+    frame = pl.DataFrame({**rows, **{name: [2.0, None] for name in sweep.measures}})
+    line = summarize(frame, sweep).row(0, named=True)
+    assert (line["n"], line["failed"], line["mse_test_mean"], line["mse_test_std"]) == (1, 1, 2.0, None)
+
+
+def test_figures_and_record(done: Path) -> None:
+    for name in ("loss", "gap"):
+        assert (done / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    record = yaml.safe_load((done / "sweep.yaml").read_text())
+    assert [point["directory"] for point in record["points"]] == frame_of(done)["directory"].to_list()
+    assert record["points"][3]["labels"] == {"approach": "D-SGD", "seed": "2"}
+    assert record["repetitions"] == ["seed"]
+
+
+def test_what_sends_nothing_goes_along_in_curves(done: Path, tmp_path: Path) -> None:
+    sweep = plan.load(written(tmp_path, CONTENT))
+    figure = sweep.config.figures[0]
+    silent, talking = pictures.series(sweep, frame_of(done), done, figure)
+    assert (silent.label, silent.sends, talking.label, talking.sends) == ("SGD", False, "D-SGD", True)
+    assert len(silent.runs) == len(talking.runs) == 2
+    for x, y in silent.runs:
+        np.testing.assert_array_equal(x, talking.runs[0][0])
+        assert y.shape == x.shape
+    points = pictures.scatter(sweep, frame_of(done), sweep.config.figures[1])
+    assert [point.group for point in points] == ["D-SGD"]  # SGD has no gap
+    assert points[0].spread[1] > 0
+
+
+def test_what_is_complete_is_not_run_again(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {file: file.stat().st_mtime_ns for file in (done / "runs").rglob("*")}
+    table = (done / "table.csv").read_bytes()
+    assert cli.main(["sweep", str(done.parent / "s.yaml"), "--out", str(done), "--no-figures"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 runs, 4 complete before, 0 to do" in shown
+    assert "0.5 (" in shown  # published, with the ratio
+    assert {file: file.stat().st_mtime_ns for file in (done / "runs").rglob("*")} == before
+    assert (done / "table.csv").read_bytes() == table
+
+
+def test_another_sweeps_directory_is_refused(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, changed(name="other"))
+    assert cli.main(["sweep", str(file), "--out", str(done)]) == 2
+    assert "holds the sweep 'small'; name another directory" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, CONTENT)
+    assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("to run") == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_failures_do_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    axes = {
+        "approach": {
+            "diverging": {
+                "set": {"optimizer.lr": 1e6, "model.activation": "identity", "training.epochs": 60}
+            },
+            "invalid": {"set": {"training.wave": 7}},
+            "nowhere": {"set": {"topology": {"kind": "erdos_renyi", "nodes": 9, "p": 0.0}}},
+            "good": {},
+        }
+    }
+    content = changed(axes=axes, baseline=None, figures=None)
+    arguments = ["sweep", str(written(tmp_path, content)), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    assert cli.main(arguments) == 1
+    frame = frame_of(tmp_path / "out")
+    assert frame["status"].to_list() == ["failed", "failed", "failed", "complete"]
+    reasons = frame["error"].to_list()
+    assert reasons[0].startswith("training diverged: epoch ")
+    assert "wave: must be at most batch = 6, found 7" in reasons[1]
+    assert "no connected graph in 100 draws" in reasons[2]
+    assert reasons[3] is None
+    assert frame["mse_train"].null_count() == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 runs failed" in shown
+    for reason in reasons[:3]:
+        assert reason.split(": ", 1)[1][:40] in shown
+    kept = [*(tmp_path / "out" / "failures").iterdir()]
+    assert len(kept) == 2  # those that were tried
+    axes["approach"]["diverging"]["set"]["optimizer.lr"] = 1e-6
+    del axes["approach"]["invalid"], axes["approach"]["nowhere"]
+    written(tmp_path, content)
+    assert cli.main(arguments) == 0
+    assert frame_of(tmp_path / "out")["status"].to_list() == ["complete"] * 2
+
+
+def test_a_run_that_is_killed_is_told(tmp_path: Path) -> None:
+    point = points_of(tmp_path)[2]
+    for name in ("runs", "configs", "failures"):
+        (tmp_path / name).mkdir()
+    running = Running(point, tmp_path, 1)
+    os.killpg(running.process.pid, signal.SIGKILL)
+    while running.read():
+        pass
+    assert running.finish() == "was ended by SIGKILL"
+    failure = tmp_path / "failures" / f"{Path(point.directory).name}.txt"
+    assert failure.read_text() == "was ended by SIGKILL\n"
+
+
+# --- a sweep that is stopped
+
+LONG = changed(
+    axes={"optimizer.lr": [1e-3, 2e-3, 3e-3], "seed": [1]},
+    base={**BASE, "training": {"epochs": 100, "batch": 6, "wave": 6}},
+    baseline=None,
+    figures=None,
+)
+
+
+def start(file: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fdtrain", "sweep", str(file), "--out", str(out), "--no-figures", *more]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def processes_in(out: Path) -> list[int]:
+    """The processes whose command line names `out`."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(out).encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def without_seconds(out: Path) -> str:
+    header, *lines = (out / "table.csv").read_text().splitlines()
+    column = header.split(",").index("seconds")
+    return "\n".join(
+        ",".join(w for k, w in enumerate(li.split(",")) if k != column) for li in [header, *lines]
+    )
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Path]:
+    """A sweep of three runs, the last of which takes very long."""
+    axes = {
+        "length": {
+            "short": {},
+            "shorter": {"set": {"training.epochs": 50}},
+            "long": {"set": {"training.epochs": 10**6}},
+        }
+    }
+    yield written(tmp_path, {**LONG, "axes": axes})
+    assert not processes_in(tmp_path)
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    file, out = written(tmp_path, LONG), tmp_path / "out"
+    first = start(file, out, "--jobs", "1")
+    second = tmp_path / "out" / "runs" / Path(plan.load(file).points[1].directory).name
+    wait_for(lambda: (second / "metrics.csv").exists())
+    first.kill()
+    first.communicate()
+    wait_for(lambda: not processes_in(out))
+    states = [is_complete(out / point.directory) for point in plan.load(file).points]
+    assert states[0]
+    assert not all(states)
+    kept = (out / plan.load(file).points[0].directory / "theta.npz").stat().st_mtime_ns
+    again = start(file, out)
+    shown, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, shown
+    assert f"{states.count(True)} complete before" in shown
+    assert (out / plan.load(file).points[0].directory / "theta.npz").stat().st_mtime_ns == kept
+    straight = start(file, tmp_path / "straight", "--jobs", "2")
+    straight.communicate(timeout=60)
+    assert without_seconds(out) == without_seconds(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_sweep_that_is_stopped_leaves_no_process(
+    slow: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    out = tmp_path / "out"
+    running = start(slow, out, "--jobs", "3")
+    wait_for(lambda: len([*out.glob("runs/*/metrics.csv")]) == 3)
+    assert len(processes_in(out)) >= 2
+    refused = start(slow, out)
+    shown, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert "another fdtrain sweep is at work there" in shown
+    running.send_signal(number)
+    shown, _ = running.communicate(timeout=60)
+    assert running.returncode == status
+    assert not processes_in(out)
+    assert "Traceback" not in shown
+    if number == signal.SIGINT:
+        assert "of 3 runs are left; the same command goes on" in shown
+
+
+@needs_mpi
+def test_runs_on_several_ranks_have_the_same_results(done: Path, tmp_path: Path) -> None:
+    process = start(done.parent / "s.yaml", tmp_path / "out", "--ranks", "2", "--jobs", "1")
+    shown, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, shown
+    assert without_seconds(tmp_path / "out") == without_seconds(done)
+    path = tmp_path / "out" / frame_of(tmp_path / "out")["directory"][2]
+    assert json.loads((path / "environment.json").read_text())["ranks"] == 2
