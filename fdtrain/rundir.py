@@ -32,6 +32,7 @@ _CONTENTS = (
 )
 _FOLDERS = ("figures", "logs")
 COMPLETE = "complete"  # the outcome of a run that reached its last epoch
+STOPPED = "stopped early"  # the outcome of a run that its configuration let end before begins like this
 
 
 class RunDirectory:
@@ -188,7 +189,7 @@ def is_complete(path: Path) -> bool:
     except (OSError, ValueError):  # none yet, or half written
         return False
     outcome = content.get("outcome") if isinstance(content, dict) else None
-    return isinstance(outcome, str) and (outcome == COMPLETE or outcome.startswith("stopped early"))
+    return isinstance(outcome, str) and (outcome == COMPLETE or outcome.startswith(STOPPED))
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -108,7 +108,6 @@ def trained(
         thetas.append(host.outcome.theta)
 
     host = Host(job, topology, data, theta, ranks, on_epoch)
-
     serve(job, host, ranks)
     return host, thetas
 

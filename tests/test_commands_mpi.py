@@ -51,6 +51,7 @@ def test_same_bits_for_1_2_4_and_pure_ranks(tmp_path: Path, redrawn: bool, wave:
     environment_file = json.loads((tmp_path / "pure" / "environment.json").read_text())
     assert environment_file["ranks"] == 12
     assert environment_file["mpi_library"]
+    assert environment_file["outcome"] == "complete"
 
 
 def test_pure_run_sends_every_link_message_and_byte_for_itself(tmp_path: Path) -> None:
@@ -133,6 +134,83 @@ optimizer: {{kind: d_sgd, lr: 1e-3, mixing: {{kind: laplacian, beta: 1e-3}}}}
         assert np.abs(found / wanted - 1).max() <= 1e-12, name
     assert np.abs(theta(out) - final).max() <= 1e-12
     assert results[-1].mse_train < 0.8 * results[0].mse_train  # something was learned
+
+
+PLUGIN = """
+class Momentum:
+    travels, mixes_gradient = ("θ",), False
+
+    def __init__(self, lr, beta):
+        self.lr, self.beta = lr, beta
+
+    def init(self, theta):
+        return theta, 0 * theta, 0
+
+    def outgoing(self, state, grad):
+        return state[0]
+
+    def step(self, grad, mixed, state):
+        velocity = self.beta * state[1] + grad
+        return mixed - self.lr(state[2]) * velocity, velocity, state[2] + 1
+
+    def theta(self, state):
+        return state[0]
+"""
+
+
+def test_a_plugin_runs_on_ranks(tmp_path: Path) -> None:
+    """Every rank imports the file beside the configuration by itself; it is allowed on the command line."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "my_optimizer.py").write_text(PLUGIN, encoding="utf-8")
+    config, section = (
+        write_config(folder),
+        "{kind: plugin, target: 'my_optimizer.py:Momentum', parameters: {beta: 0.5}}",
+    )
+    text = config.read_text()
+    config.write_text(text[: text.index("optimizer:")] + f"optimizer: {section}\n", encoding="utf-8")
+    found = {}
+    for ranks in ("1", "2"):
+        out = tmp_path / ranks
+        arguments = [str(config), "--ranks", ranks, "--out", str(out), "--no-figures"]
+        result = fdtrain("run", *arguments, "--allow-plugins", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        found[ranks] = theta(out).tobytes(), (out / "metrics.csv").read_text()
+    assert found["1"] == found["2"]
+    refused = fdtrain("run", str(config), "--ranks", "2", "--out", str(tmp_path / "refused"), cwd=tmp_path)
+    assert "allow it with --allow-plugins" in one_line_error(refused)
+    verified = fdtrain("verify", str(config), "--ranks", "2", "--allow-plugins", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "training"),
+    [
+        ("d_amsgrad", "scheme=piggyback"),
+        ("naive_adam", "scheme=per_sample"),
+        ("gradient_tracking", "scheme=per_batch"),
+    ],
+)
+def test_consensus_on_ranks(tmp_path: Path, kind: str, training: str) -> None:
+    """K = 2; what the messages compute is verified, and has the bits of one rank alone."""
+    config, overrides = write_config(tmp_path), [f"training.{training}", "training.consensus_rounds=2"]
+    found = {}
+    for ranks in ("1", "3"):
+        out = tmp_path / ranks
+        arguments = [
+            *overrides,
+            f"optimizer.kind={kind}",
+            "--ranks",
+            ranks,
+            "--out",
+            str(out),
+            "--no-figures",
+        ]
+        result = fdtrain("run", str(config), *arguments)
+        assert result.returncode == 0, result.stderr
+        found[ranks] = theta(out).tobytes(), (out / "metrics.csv").read_text()
+        assert json.loads((out / "environment.json").read_text())["outcome"] == "complete"
+    assert found["1"] == found["3"]
 
 
 def test_verify_on_ranks(tmp_path: Path) -> None:
@@ -224,6 +302,8 @@ def test_divergence_names_epoch_node_and_layer(tmp_path: Path) -> None:
     assert ", layer " in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert (out / "metrics.csv").is_file()
+    outcome = json.loads((out / "environment.json").read_text())["outcome"]
+    assert result.stderr.strip() == f"error: {outcome}"
 
 
 def test_bad_input_under_mpirun_is_one_line_with_status_2(tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
     overrides, options = list(given.get("overrides") or []), []
     if command in ("run", "verify", "bench"):
         settings = config.load(resources.find_config(given["config_name"]), overrides)
-        assert given["ranks"] in ("auto", "pure") or 1 <= int(given["ranks"]) <= build(settings).nodes
+        nodes = build(settings, allow_plugins=given["allow_plugins"]).nodes
+        assert given["ranks"] in ("auto", "pure") or 1 <= int(given["ranks"]) <= nodes
+        options += ["--allow-plugins"] * given["allow_plugins"]
         overrides += ["training.epochs=1", f"training.wave={settings.training.batch}"]
         options += ["--ranks", "1", *([given["what"]] if command == "bench" else []), given["config_name"]]
     if command == "run":
@@ -120,6 +122,8 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
     elif command == "sweep":
         options += ["--dry-run", "--out", str(tmp_path / "sweep"), given["sweep_name"]]
     arguments = [command, *options, *overrides] if options else [command, *rest]
+    if command == "cost":
+        arguments += ["--ranks", "1"]
     assert cli.main(arguments) == 0
     if command == "run":
         assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
@@ -169,7 +173,7 @@ def test_shipped_configurations_build(file: Path, folder: Path) -> None:
     assert list(header_lines(file)), "the header says how to run it"
     overrides = [f"task.bundle={folder / 'data.npz'}"] if "bundle: data.npz" in text else []
     settings = config.load(file, overrides)
-    assert build(settings).nodes > 1
+    assert build(settings, allow_plugins=True).nodes > 1
     key = str(file.relative_to(ROOT / "configs").with_suffix(""))
     assert resources.find_config(key).samefile(file)
 

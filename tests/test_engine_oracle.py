@@ -108,7 +108,13 @@ def test_local_gradients(form: Any, depth: int, wave: int) -> None:
         slices: Any = ("idle", "even")[number % 2]
         schedules = (
             build(
-                "piggyback_do", sizes=sizes, batch=batch, wave=wave, form=form, travelling=p, slices=slices
+                ("piggyback_do", "piggyback", "per_batch")[number % 3],
+                sizes=sizes,
+                batch=batch,
+                wave=wave,
+                form=form,
+                travelling=p,
+                slices=slices,
             ),
             build("inference", sizes=sizes, batch=batch, wave=wave, form=form),
         )

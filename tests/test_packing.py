@@ -41,6 +41,25 @@ CASES: dict[str, dict[str, Any]] = {
     "one node": {"topology": {"kind": "complete", "nodes": 1}, "model": {"shift": "laplacian"}},
     "two nodes": {"topology": {"kind": "path", "nodes": 2}},
     "complete": {"topology": {"kind": "complete", "nodes": 7}, "training": {"slices": "even"}},
+    **{
+        f"{kind}, {scheme}, wave {wave}": {
+            "training": {"scheme": scheme, "consensus_rounds": K, "wave": wave},
+            "optimizer": {"kind": kind, "clip_norm": 0.7},
+        }
+        for kind, scheme, K, wave in (
+            ("d_adam", "piggyback_do", 1, 3),
+            ("d_amsgrad", "piggyback", 2, 4),
+            ("gradient_tracking", "per_batch", 3, 1),
+            ("naive_sgd", "per_sample", 2, 1),
+            ("naive_adam", "per_sample", 1, 3),
+        )
+    },
+    "isolated nodes, redrawn, with consensus": {
+        "topology": ERDOS | {"redraw": {"every": 1}},
+        "model": {"shift": "laplacian"},
+        "training": {"scheme": "per_sample", "consensus_rounds": 2},
+        "optimizer": {"kind": "naive_adam", "epsilon_form": "inside"},
+    },
     "star, drawn online": {"topology": {"kind": "star", "nodes": 9}, "task": {"online": True}},
 }
 

@@ -242,8 +242,8 @@ def test_a_sweep_is_expanded_to_its_complete_runs(made: Path, tmp_path: Path) ->
     with (sweep / "table.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(lines)
     runs, notes = read_runs([sweep])
-    assert [run.label for run in runs] == ["lr=0.1, seed=0", "lr=0.1, seed=1"]
-    assert [one.label for one in group(runs)] == ["lr=0.1"]
+    assert [run.label for run in runs] == ["lr 0.1, seed 0", "lr 0.1, seed 1"]
+    assert [one.label for one in group(runs)] == ["lr 0.1"]
     assert "2 of 4 runs" in notes[0]
     assert notes[0] in page(sweep, out=tmp_path / "a.html")
 
@@ -411,6 +411,8 @@ def test_clicks_select_hide_and_sort(text: str, tmp_path: Path) -> None:
     const select = document.querySelector('select[data-pick="run"]');
     select.value = "1"; select.dispatchEvent(new Event("change"));
     document.body.dataset.at = location.hash;
+    const flat = document.getElementById("curve").data.filter((trace) => trace.x.length === 2 && trace.x[0] === 0);
+    document.body.dataset.flat = JSON.stringify(flat.map((trace) => [trace.y, trace.line.dash]));
     """
     dom, console = browse(text, tmp_path, "", hand)
     assert console == []
@@ -418,6 +420,8 @@ def test_clicks_select_hide_and_sort(text: str, tmp_path: Path) -> None:
     assert [chart[f"data-{key}"] for key in ("x", "y", "scale")] == ["bytes", "mse_train", "log"]
     assert 'data-at="#x=bytes&amp;y=mse_train&amp;scale=log&amp;run=1&amp;hide=1.3"' in dom
     assert "a dashed horizontal line is their value after the last epoch" in dom
+    central = data_of(text)["curves"]["runs"][2]["columns"]["mse_train"][-1]
+    assert f'data-flat="[[[{central},{central}],&quot;dash&quot;]]"' in dom
     order = [a["data-run"] for tag, a in Elements(dom).tags if tag == "tr" and a.get("data-run")]
     table = {run["label"]: run["columns"]["mse_test"][-1] for run in data_of(text)["curves"]["runs"]}
     last = [value if value is not None else np.inf for value in table.values()]

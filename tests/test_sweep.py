@@ -363,7 +363,7 @@ def test_figures_and_record(done: Path) -> None:
 def test_what_sends_nothing_goes_along_in_curves(done: Path, tmp_path: Path) -> None:
     sweep = plan.load(written(tmp_path, CONTENT))
     figure = sweep.config.figures[0]
-    silent, talking = pictures.series(sweep, frame_of(done), done, figure)
+    (silent, talking), note = pictures.series(sweep, frame_of(done), done, figure)
     assert (silent.label, silent.sends, talking.label, talking.sends) == ("SGD", False, "D-SGD", True)
     assert len(silent.runs) == len(talking.runs) == 2
     for x, y in silent.runs:

@@ -26,12 +26,12 @@ def write_report(directories: Sequence[Path], out: Path | None = None, title: st
     Raises:
         InputError: a directory holds no run with a finished epoch, or `out` cannot be written.
     """
+    runs, notes = read_runs(directories)
     file = default_file(directories) if out is None else out
     if not file.parent.is_dir():
         raise InputError(f"--out {file}: there is no directory {file.parent}; make it, or name another")
     if file.is_dir():
         raise InputError(f"--out {file}: is a directory; name a file")
-    runs, notes = read_runs(directories)
     from fdtrain.report.page import render
 
     text = render(runs, notes, title)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fdtrain.errors import InputError
 from fdtrain.report.read import Run, read_run
+from fdtrain.sweep.plan import describe
 
 
 def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -47,13 +48,11 @@ def _read_sweep(path: Path) -> tuple[list[Run], list[str]]:
     if not {"status", "directory"} <= set(names):
         raise InputError(f"report: {path / 'table.csv'}: needs the columns status and directory")
     axes = names[: names.index("status")]
-    ends = [name.rpartition(".")[2] for name in axes]
-    short = {name: end if ends.count(end) == 1 else name for name, end in zip(axes, ends, strict=True)}
     runs, missing = [], 0
     for line in lines:
         directory = path / (line["directory"] or "-")
-        values = {short[name]: line[name] or "" for name in axes}
-        label = ", ".join(f"{name}={value}" for name, value in values.items()) or directory.name
+        values = {name: line[name] or "–" for name in axes}
+        label = describe(values) or directory.name
         try:
             run = read_run(directory, label)
         except InputError:

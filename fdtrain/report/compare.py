@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdtrain.report.read import Run
+from fdtrain.sweep.plan import describe
 
 UNSHOWN = ("seed", "name")  # keys that make no other experiment
 
@@ -61,7 +62,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
             same = {
                 key: {runs[r].axes.get(key) for r in members} == {value} for key, value in first.axes.items()
             }
-            parts = [f"{key}={value}" for key, value in first.axes.items() if same[key]] or parts
+            parts = [describe({key: value}) for key, value in first.axes.items() if same[key]] or parts
             label = ", ".join(parts) or str(first.config.get("name", first.label))
         groups.append(Group(label, members))
     labels = [one.label for one in groups]

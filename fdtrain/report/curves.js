@@ -54,7 +54,7 @@ function curveTraces(axis, measure, said) {
   shown.forEach((members, g) => columns.forEach((column) => {
     const single = runs.length === 1;
     const style = { color: colours()[single && column !== "mse_test" ? (column === "disagreement" ? 2 : 1) : g % colours().length],
-      dash: columns.length > 1 ? (column === "mse_train" ? "dash" : "solid") : dashOf(g), both: columns.length > 1, width: members.length > 1 ? 1 : 2, opacity: members.length > 1 ? 0.4 : 1 };
+      dash: columns.length > 1 ? (column === "mse_train" ? "dash" : "solid") : dashOf(g), both: columns.length > 1, width: members.length > 1 ? 1 : 2, opacity: members.length > 1 ? 0.5 : 1 };
     const drawn = members.filter((r) => !(column === "disagreement" && runs[r].silent));
     if (drawn.length < members.length) said.add("Runs that send nothing have one set of parameters, so no disagreement: not drawn.");
     const traces = drawn.map((r) => memberTrace(r, g, axis, column, style, reach));
@@ -96,7 +96,7 @@ function notesOn(axis, log, traces, said) {
       if (bad >= 0) said.add(`${run.label} diverged in epoch ${run.columns.epoch[bad].toLocaleString("en")}${bad === 0 ? ": it has no finite value to draw" : ""}.`);
     }
   });
-  if (DATA.curves.step > 1) said.add(`To keep the page small, every ${DATA.curves.step}th epoch is drawn, and the last.`);
+  if (DATA.curves.step > 1) said.add(`To keep the page small, one epoch in ${DATA.curves.step} is drawn, and the last.`);
   const list = document.getElementById("curve-notes");
   list.replaceChildren(...[...said].map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }

@@ -88,6 +88,9 @@ def _title(runs: Sequence[Run]) -> str:
     names = list(dict.fromkeys(str(run.config.get("name", run.label)) for run in runs))
     if len(runs) == 1:
         return names[0]
+    sweeps = {run.path.resolve().parent.parent.name if run.axes else None for run in runs}
+    if len(sweeps) == 1 and None not in sweeps:
+        return f"{sweeps.pop()}: {len(runs)} runs"
     return f"{len(runs)} runs of {names[0]}" if len(names) == 1 else f"{len(runs)} runs"
 
 

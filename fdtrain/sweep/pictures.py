@@ -20,7 +20,7 @@ Curve = tuple[Array, Array]
 
 NAMES = {
     "epochs": "epoch",
-    "rounds": "communication rounds",
+    "rounds": "message-passing rounds",
     "bytes": "bytes over all links",
     "mse_train": "training MSE",
     "mse_test": "test MSE",
@@ -40,7 +40,8 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
         file = out / "figures" / f"{figure.name}.png"
         labels = (NAMES.get(figure.x, figure.x), NAMES.get(figure.y, figure.y))
         if figure.kind == "curves":
-            figures.draw_comparison(file, series(sweep, complete, out, figure), *labels)
+            found, note = series(sweep, complete, out, figure)
+            figures.draw_comparison(file, found, *labels, note=note)
             written.append(file)
         elif points := scatter(sweep, complete, figure):
             figures.draw_scatter(file, points, *labels)
@@ -48,8 +49,10 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
     return written
 
 
-def series(sweep: Sweep, complete: pl.DataFrame, out: Path, figure: Figure) -> list[figures.Series]:
-    """A series per combination of labels, with its repetitions as runs.
+def series(
+    sweep: Sweep, complete: pl.DataFrame, out: Path, figure: Figure
+) -> tuple[list[figures.Series], str]:
+    """A series per combination of labels, with its repetitions as runs, and what has to be said about them.
 
     What never sends has no rounds and no bytes: against them it goes along with the first of the longest runs
     that do, epoch by epoch.
@@ -59,11 +62,12 @@ def series(sweep: Sweep, complete: pl.DataFrame, out: Path, figure: Figure) -> l
         read = [_read(out / row["directory"], figure) for row in rows]
         sends = any(row["rounds"] for row in rows)
         found.append(figures.Series(describe(labels) or sweep.config.name, read, sends))
-    talking = [x for one in found if one.sends for x, _ in one.runs]
-    if figure.x not in ("rounds", "bytes") or not talking:
-        return found
-    clock = max(talking, key=len)
-    return [one if one.sends else _along(one, clock) for one in found]
+    talking = [(len(x), -place, x) for place, one in enumerate(found) if one.sends for x, _ in one.runs]
+    if figure.x not in ("rounds", "bytes") or not talking or all(one.sends for one in found):
+        return found, ""
+    _, place, clock = max(talking, key=lambda entry: entry[:2])
+    note = f"dashed: centralized, sends nothing; drawn at the {figure.x} of {found[-place].label}"
+    return [one if one.sends else _along(one, clock) for one in found], note
 
 
 def _along(silent: figures.Series, clock: Array) -> figures.Series:

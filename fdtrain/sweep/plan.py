@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import itertools
@@ -31,16 +32,28 @@ class Point:
     text: str  # the same as YAML, with all defaults
     error: str | None = None  # why it is not valid, on one line
     published: dict[str, float] = field(default_factory=dict)  # published_train, published_test
-    directory: str = field(init=False)  # relative to the sweep's; another one for every other configuration
+    directory: str = field(init=False)  # relative to the sweep's; another one for other settings or other data
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(self.text.encode()).hexdigest()
-        object.__setattr__(self, "directory", f"runs/{_slug(self.labels)}-{digest[:8]}")
+        digest = hashlib.sha256(self.text.encode())
+        for file in _files(self.config):
+            with contextlib.suppress(OSError):  # the run will say that it cannot be read
+                digest.update(Path(file).read_bytes())
+        object.__setattr__(self, "directory", f"runs/{_slug(self.labels)}-{digest.hexdigest()[:8]}")
 
     @property
     def title(self) -> str:
         """The labels as messages show them: ``D-SGD, seed 2``."""
         return describe(self.labels)
+
+
+def _files(config: Config | None) -> list[str]:
+    """The files beside the configuration on which a run depends."""
+    if config is None:
+        return []
+    named = [config.task.bundle, getattr(config.topology, "path", None)]
+    own = getattr(config.optimizer, "target", "").rpartition(":")[0]
+    return [file for file in (*named, own) if file]
 
 
 @dataclass(frozen=True)
