@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
-from pydantic import BaseModel, Field, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, Strict, TypeAdapter, ValidationError, model_validator
 
 from fdtrain.errors import InputError
+from fdtrain.explain import check, explain
 from fdtrain.layers.activations import ACTIVATIONS
 from fdtrain.optim.rates import Constant
 from fdtrain.optimizers import (
     Decentralized,
     DSGDConfig,
-    MixingConfig,
     OptimizerConfig,
     PluginConfig,
-    RateConfig,
     check_scheme,
 )
-from fdtrain.schedule import SCHEMES
-from fdtrain.section import Fraction, Positive, Section
+from fdtrain.schemes import SCHEMES
+from fdtrain.section import Fraction, Positive, Section, models_in
 from fdtrain.tasks.node_regression import NodeRegression
 from fdtrain.topology.sources import FileSource, Source, TopologyConfig
+from fdtrain.yamlfile import apply_override, dump, read_mapping
 
-Checked = TypeVar("Checked", bound=BaseModel)
 ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "identity"]
 assert get_args(ActivationName) == ACTIVATIONS
 
@@ -181,36 +177,6 @@ class Config(Section):
         return dump(self.model_dump(mode="json", exclude_none=True))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with two of its traps removed: ``1e-3`` is a number, and a key may stand only once."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what :class:`_Loader` reads: a text that looks like a number is quoted."""
-
-
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key '{key.value}' stands twice", key.start_mark
-            )
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file, with ``key.subkey=value`` overrides.
 
@@ -228,49 +194,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return from_mapping(content, source=str(path), base=path.parent)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The content of a YAML file, not checked against any schema.
-
-    Raises:
-        InputError: it cannot be read, is no valid YAML, or no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    content = _parse(text, str(path))
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping of keys to values, found {_shown(content)}")
-    return content
-
-
-def dump(content: Any) -> str:
-    """YAML that :func:`read_mapping` reads back equal."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def check(model: type[Checked], content: Any, source: str) -> Checked:
-    """`content` as a `model`, where that is not a :class:`Config`.
-
-    Raises:
-        InputError: as :func:`load`.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error, [model])}") from None
-
-
 def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path | None = None) -> Config:
     """Check a configuration given as nested dictionaries; `base` is the folder that paths are relative to.
 
     Raises:
         InputError: as :func:`load`.
     """
-    try:
-        config = TypeAdapter(Config).validate_python(content)
-    except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error)}") from None
+    config = check(Config, content, source, whole=True)
     updates: dict[str, Any] = {}
     if isinstance(config.topology, FileSource):
         updates["topology"] = config.topology.resolved(base)
@@ -293,124 +223,5 @@ def topology_from(kind: str, parameters: Sequence[str]) -> Source:
     try:
         source: Source = TypeAdapter(TopologyConfig).validate_python(content)
     except ValidationError as error:
-        raise InputError(_explain(error, [*get_args(get_args(TopologyConfig)[0])])) from None
+        raise InputError(explain(error, models_in(TopologyConfig))) from None
     return source
-
-
-def _parse(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise InputError(f"{source}{where}: not valid YAML: {problem}") from None
-
-
-def apply_override(content: dict[str, Any], override: str) -> None:
-    """Set in `content` what ``key.subkey=value`` says.
-
-    Raises:
-        InputError: it does not look like that, or goes into what is no section.
-    """
-    key, equals, value = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise InputError(f"override '{override}': must look like section.key=value, e.g. training.epochs=5")
-    source = f"override '{override}'"
-    assign(content, key, _parse(value, source), source)
-
-
-def assign(content: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Set the dotted `key` in nested dictionaries; sections that are not there are made.
-
-    Raises:
-        InputError: the key goes into what is no section.
-    """
-    *outer, last = key.split(".")
-    section = content
-    for part in outer:
-        section = section.setdefault(part, {})
-        if not isinstance(section, dict):
-            raise InputError(f"{source}: '{part}' is not a section")
-    section[last] = value
-
-
-def _explain(error: ValidationError, root: Sequence[Any] = ()) -> str:
-    """The first problem in one line, an unknown key before others since it is often their cause."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    before = [None if len(root) > 1 else "", *problem["loc"]]
-    location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
-    location = [part for part in location if not part.startswith(("literal[", "tuple["))]  # pydantic's own
-    where = " ".join(".".join(location).split())  # one line, whatever the keys are
-    message, found = problem["msg"].replace("a valid tuple", "a list"), _shown(problem["input"])
-    match problem["type"]:
-        case "extra_forbidden":
-            known = _siblings(problem["loc"], root or [Config])
-            nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-            hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(known)}"
-            elsewhere = (
-                []
-                if root
-                else [s for s in Config.model_fields if location[-1] in _siblings((s, ""), [Config])]
-            )
-            hint = f"; it belongs to '{elsewhere[0]}'" if elsewhere and location[0] not in elsewhere else hint
-            kind = problem["loc"][-2] if len(problem["loc"]) - len(location) else ""
-            return f"{where}: unknown key{f' of {kind}' if kind else ''}{hint}{more}"
-        case "missing":
-            return f"{where}: is missing; it must be given{more}"
-        case "value_error":
-            return f"{where + ': ' if where else ''}{message.removeprefix('Value error, ')}{more}"
-        case "union_tag_not_found":
-            return f"{where}: needs a 'kind', one of {_choices(problem)}; found {found}{more}"
-        case "union_tag_invalid":
-            tag = problem.get("ctx", {}).get("tag", "")
-            nearest = difflib.get_close_matches(str(tag), _choices(problem).replace("'", "").split(", "), n=1)
-            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-            return f"{where}.kind: unknown '{tag}', must be one of {_choices(problem)}{hint}{more}"
-    return f"{where}: {message[0].lower()}{message[1:]}, found {found}{more}"
-
-
-_TAGGED = {
-    None: TopologyConfig,
-    "topology": TopologyConfig,
-    "mixing": MixingConfig,
-    "schedule": RateConfig,
-    "optimizer": OptimizerConfig,
-}
-
-
-def _choices(problem: Any) -> str:
-    return str(problem.get("ctx", {}).get("expected_tags", "")) or ", ".join(
-        _kinds(_TAGGED[problem["loc"][-1] if problem["loc"] else None])
-    )
-
-
-def _kinds(union: Any) -> list[str]:
-    return [option.model_fields["kind"].default for option in get_args(get_args(union)[0])]
-
-
-def _siblings(location: tuple[Any, ...], root: Sequence[Any]) -> list[str]:
-    """The keys that are known where an unknown one was found; `root` are the models of the outermost level."""
-    options = list(root)
-    for part in location[:-1]:
-        following: list[Any] = []
-        for option in options:
-            if part in option.model_fields:
-                following += models_in(option.model_fields[part].annotation)
-        tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == part]
-        options = following or tagged or options
-    return sorted({name for option in options for name in option.model_fields})
-
-
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field's annotation allows: none for a plain value, several for a choice by ``kind``."""
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for argument in get_args(annotation) for model in models_in(argument)]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

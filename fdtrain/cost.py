@@ -16,8 +16,11 @@ from rich.text import Text
 
 from fdtrain import config as configuration
 from fdtrain.config import Config
-from fdtrain.experiment import build, run_job
-from fdtrain.schedule import BYTES_PER_NUMBER, SCHEMES, expected_numbers, expected_rounds
+from fdtrain.errors import InputError
+from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.rounds import BYTES_PER_NUMBER, Form
+from fdtrain.schemes import SCHEMES
 from fdtrain.team import Team
 
 
@@ -73,6 +76,37 @@ def cases(
                 yield Case(name, depth, batch, wave, consensus)
 
 
+def read_cases(
+    experiment: Experiment, layers: str | None, batches: str | None, waves: str | None, consensus: str | None
+) -> list[Case]:
+    """The cases that the command's options list; what is not given is the experiment's own.
+
+    Raises:
+        InputError: an option does not list numbers ≥ 1, or no wave is at most a batch.
+    """
+    training = experiment.config.training
+    found = [
+        *cases(
+            _numbers("--layers", layers, experiment.job.model.depth),
+            _numbers("--batches", batches, training.batch),
+            _numbers("--waves", waves, training.wave),
+            _numbers("--consensus", consensus, training.consensus_rounds),
+        )
+    ]
+    if not found:
+        raise InputError("cost: no wave is at most a batch; lower --waves")
+    return found
+
+
+def _numbers(option: str, given: str | None, default: int) -> list[int]:
+    parts = [str(default)] if given is None else given.split(",")
+    if not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
+        raise InputError(
+            f"{option}: must be numbers ≥ 1 with commas between them, e.g. 1,10,100; found '{given}'"
+        )
+    return [int(part) for part in parts]
+
+
 def configure(base: Config, case: Case) -> Config:
     """`base` with the case's scheme and sizes, one mini-batch of data, and an optimizer that fits the scheme."""
     content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
@@ -111,8 +145,12 @@ def _shared(total: int, count: int) -> float:
     return total / count if total % count else total // count
 
 
-def render(lines: Sequence[Line], title: str) -> str:
-    """The table as text: a line per case."""
+def render(lines: Sequence[Line], form: Form) -> str:
+    """The table of a layer's form as text: a line per case."""
+    title = (
+        f"Table I, {form} form: B' = ⌈B/w⌉ waves, R = {'L−1' if form == 'receiver' else 'L'} backward rounds of each.\n"
+        "Rounds of a mini-batch; message: average numbers from a node to a neighbour in a round."
+    )
     table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("scheme", "L", "B", "w", "K", "rounds", "formula", "planned", "measured"):
         left = heading in ("scheme", "rounds")

@@ -14,7 +14,8 @@ from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import Loss
 from fdtrain.mixing import Mixing
 from fdtrain.optim.base import Optimizer
-from fdtrain.schedule import Schedule, Slices, build
+from fdtrain.schedule import Schedule, build
+from fdtrain.schemes import Slices
 
 
 @dataclass(frozen=True)

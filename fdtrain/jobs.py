@@ -62,6 +62,28 @@ def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
     return count
 
 
+def repeated(context: typer.Context, **changed: Any) -> list[str]:
+    """The arguments with which rank 0 of an MPI job repeats a command: without what is this process's business.
+
+    `changed`: values of parameters other than those that were given.
+    """
+    positional, options = [context.command.name or ""], list[str]()
+    values = {**context.params, "ranks": None, "figures": None, **changed}
+    for parameter in context.command.params:
+        match values[parameter.name or ""]:
+            case None:
+                pass
+            case bool(given):
+                options += parameter.opts if given else parameter.secondary_opts
+            case list() | tuple() as given:
+                positional += [str(part) for part in given]
+            case given if parameter.param_type_name == "argument":
+                positional.append(str(given))
+            case given:
+                options += [parameter.opts[0], str(given)]
+    return positional + options
+
+
 def on_ranks(
     count: int,
     team: Team | None,

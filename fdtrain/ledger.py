@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fdtrain.schedule import BYTES_PER_NUMBER
+from fdtrain.rounds import BYTES_PER_NUMBER
 
 PHASES = ("setup", "train", "test")
 

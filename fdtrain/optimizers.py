@@ -10,7 +10,7 @@ from pydantic import Field
 from fdtrain.errors import InputError
 from fdtrain.mixing import Laplacian, Metropolis, Mixing
 from fdtrain.optim.adam import Adam
-from fdtrain.optim.base import LocalOptimizer, Optimizer
+from fdtrain.optim.base import Optimizer
 from fdtrain.optim.dadam import DAdam
 from fdtrain.optim.damsgrad import DAMSGrad
 from fdtrain.optim.dsgd import DSGD
@@ -19,7 +19,7 @@ from fdtrain.optim.naive import Naive
 from fdtrain.optim.plugin import Plugin
 from fdtrain.optim.rates import Constant, Cosine, Exponential, Rate, Step
 from fdtrain.optim.sgd import SGD
-from fdtrain.schedule import SCHEMES
+from fdtrain.schemes import SCHEMES
 from fdtrain.section import Fraction, Positive, Section
 
 
@@ -134,8 +134,8 @@ def check_scheme(scheme: str, kind: str, optimizer: Optimizer[Any]) -> None:
     exchange = SCHEMES[scheme].exchange
     if optimizer.mixes_gradient and exchange == "along":
         raise InputError(
-            f"training.scheme: {scheme} sends what is mixed before the gradient is known, and {kind} mixes the gradient; "
-            "use per_sample, per_batch or piggyback"
+            f"training.scheme: {scheme} sends what is mixed before the gradient is known, and {kind} mixes the gradient"
+            "; use per_sample, per_batch or piggyback"
         )
     if not optimizer.mixes_gradient and exchange == "after_wave":
         raise InputError(

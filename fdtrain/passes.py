@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from fdtrain.aggregate import WeightedSum
 from fdtrain.layers.gcnn import Cache, Gcnn, Layer, Tape, by_node, by_wave
 from fdtrain.losses import Loss
-from fdtrain.schedule import Field, Round, Schedule
+from fdtrain.rounds import Field, Round
+from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
 from fdtrain.wire import Layout, Payload, Wire
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
+from fdtrain.outputs import contents
 from fdtrain.service import EpochRow
 
 _CONTENTS = (
@@ -165,14 +166,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: it exists and `overwrite` is not set, or holds something that no run wrote.
     """
-    if not os.path.lexists(path):
-        return
-    if not os.path.isdir(path):
-        raise InputError(f"--out {path}: is a file; name a directory")
-    try:
-        present = sorted(os.listdir(path))
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be read: {error.strerror}") from None
+    present = contents(path)
     foreign = [name for name in present if name not in (*_CONTENTS, *_FOLDERS)]
     if present and "config.yaml" not in present:  # every run has one
         foreign = foreign or present

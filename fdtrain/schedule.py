@@ -1,60 +1,26 @@
-"""Which message rides in which round: the communication schemes of the paper's Table I as data.
+"""Which message rides in which round of a mini-batch.
 
 A :class:`Schedule` is built, checked, costed and drawn without anything running; the engine only executes it.
-B samples are cut into B' = ⌈B/w⌉ *waves* of w samples that share their messages (w = 1 is the paper's online setting).
-Sizes count numbers per node and message; a number is a float64 of 8 bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fdtrain.errors import InputError
-
-Form = Literal["receiver", "sender"]
-Slices = Literal["even", "idle"]
-Exchange = Literal["never", "along", "after_batch", "after_wave"]
-Kind = Literal["features", "backward", "slice", "consensus"]
-Term = tuple[Kind, int, int]  # kind, layer or step of consensus, wave
-
-BYTES_PER_NUMBER = 8
-
-
-@dataclass(frozen=True)
-class Field:
-    """One kind of payload in a round: the same row of `width` numbers from a node to all of its neighbours."""
-
-    kind: Kind
-    width: int  # numbers per node
-    layer: int = 0  # 1 … L; 0 for slices
-    wave: int = 0  # 0 … B'−1; consensus: the last wave whose gradient it may carry
-    start: int = 0  # slices: first number of the travelling row
-    step: int = 0  # consensus: 1 … K
-
-    @property
-    def term(self) -> Term:
-        """What is sent, whatever its width."""
-        return self.kind, self.layer or self.step, self.wave
-
-
-@dataclass(frozen=True)
-class Round:
-    """Everything that a node sends in one round of messages."""
-
-    fields: tuple[Field, ...]
-
-    @property
-    def width(self) -> int:
-        """Message size, numbers per node."""
-        return sum(field.width for field in self.fields)
-
-    @property
-    def has_backward(self) -> bool:
-        """Whether a backward term rides in this round."""
-        return any(field.kind == "backward" for field in self.fields)
+from fdtrain.rounds import (
+    Field,
+    Form,
+    Kind,
+    Round,
+    Term,
+    backward_depth,
+    backward_width,
+    forward_width,
+    wave_sizes,
+)
+from fdtrain.schemes import SCHEMES, Exchange, Slices, with_slices
 
 
 @dataclass(frozen=True)
@@ -115,67 +81,6 @@ class Schedule:
         return sum(field.width for round_ in self.rounds for field in round_.fields if field.kind == kind)
 
 
-Waves = Sequence[list[Round]]  # the rounds of each wave
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A row of Table I: how the rounds of every wave are laid out, and the formula for their number."""
-
-    lay_out: Callable[[Waves, Waves, Waves], list[Round]]  # (forward, backward, consensus) → rounds
-    formula: str  # with R backward rounds per wave
-    rounds: Callable[[int, int, int, int], int]  # (L, B', R, K) → rounds
-    exchange: Exchange
-
-    def exchanges(self, waves: int, consensus: int) -> int:
-        """How often the row that the optimizer mixes goes over the wire in a mini-batch of B' waves."""
-        often = {"never": 0, "along": 1, "after_batch": consensus, "after_wave": waves * consensus}
-        return often[self.exchange]
-
-
-def wave_sizes(batch: int, wave: int) -> tuple[int, ...]:
-    """Cut `batch` samples into waves of `wave`; the last takes what is left."""
-    full, rest = divmod(batch, wave)
-    return (wave,) * full + ((rest,) if rest else ())
-
-
-def backward_depth(depth: int, form: Form) -> int:
-    """Backward rounds per wave: L − 1 in the receiver form (z⁰ is not needed), L in the sender form."""
-    return depth - 1 if form == "receiver" else depth
-
-
-def forward_width(sizes: Sequence[int], layer: int, form: Form) -> int:
-    """Numbers per sample of layer l's forward message: x^{l−1} (receiver form) or x^{l−1}Θ1 (sender form)."""
-    return sizes[layer - 1] if form == "receiver" else sizes[layer]
-
-
-def backward_width(sizes: Sequence[int], layer: int, form: Form) -> int:
-    """Numbers per sample of layer l's backward message: qΘ1ᵀ (receiver form) or q (sender form)."""
-    return sizes[layer - 1] if form == "receiver" else sizes[layer]
-
-
-def expected_rounds(schedule: Schedule) -> int:
-    """The closed formula of Table I (SPEC §5), from the schedule's parameters and not from its rounds."""
-    scheme, waves = SCHEMES[schedule.scheme], len(schedule.waves)
-    back = backward_depth(schedule.depth, schedule.form)
-    return scheme.rounds(schedule.depth, waves, back, schedule.consensus)
-
-
-def expected_numbers(schedule: Schedule) -> int:
-    """Table I's message sizes summed over a mini-batch: numbers that a node sends to each neighbour.
-
-    From the schedule's parameters, and not from its rounds.
-    """
-    sizes, form, depth = schedule.sizes, schedule.form, schedule.depth
-    forward = sum(forward_width(sizes, layer, form) for layer in range(1, depth + 1))
-    if not schedule.trains:
-        return schedule.batch * forward
-    first = depth - backward_depth(depth, form) + 1
-    backward = sum(backward_width(sizes, layer, form) for layer in range(first, depth + 1))
-    exchanges = SCHEMES[schedule.scheme].exchanges(len(schedule.waves), schedule.consensus)
-    return schedule.batch * (forward + backward) + schedule.travelling * exchanges
-
-
 def build(
     scheme: str,
     *,
@@ -233,7 +138,7 @@ def build(
     ]
     rounds, exchange = SCHEMES[scheme].lay_out(forward, backward, mixing), SCHEMES[scheme].exchange
     if exchange == "along":
-        rounds = _with_slices(rounds, travelling, slices)
+        rounds = with_slices(rounds, travelling, slices)
     steps = consensus if exchange in ("after_batch", "after_wave") else 0
     schedule = Schedule(scheme, form, tuple(sizes), batch, wave, travelling, steps, tuple(rounds))
     check(schedule)
@@ -263,6 +168,14 @@ def check(schedule: Schedule) -> None:
             needed = _first(_needs(field, schedule.depth, terms) - delivered)
             if needed is not None:
                 raise InputError(f"schedule: round {number} sends {field} before {needed} was delivered")
+            if field.kind == "slice":
+                superfluous = schedule.exchange != "along"
+            else:
+                superfluous = field.term not in terms or field.term in delivered
+            if superfluous:
+                raise InputError(
+                    f"schedule: round {number} sends {field}, of which there is no need (any more)"
+                )
         delivered |= {field.term for field in round_.fields}
     missing = _first(terms - delivered)
     if missing is not None:
@@ -302,58 +215,3 @@ def _needs(field: Field, depth: int, terms: set[Term]) -> set[Term]:
 
 def _first(terms: set[Term]) -> Term | None:
     return min(terms, key=lambda term: (term[2], term[0] == "backward", term[1]), default=None)
-
-
-def _inference(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
-    return [round_ for wave in forward for round_ in wave]
-
-
-def _per_sample(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
-    waves = zip(forward, backward, consensus, strict=True)
-    return [round_ for parts in waves for part in parts for round_ in part]
-
-
-def _per_batch(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
-    waves = zip(forward, backward, strict=True)
-    return [round_ for parts in waves for part in parts for round_ in part] + consensus[-1]
-
-
-def _piggyback_do(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
-    rounds = list(forward[0])
-    for ahead, behind in zip(forward[1:], backward[:-1], strict=True):
-        rounds += [
-            first if second is None else Round(first.fields + second.fields)
-            for first, second in zip_longest(ahead, behind)
-        ]
-    return rounds + backward[-1]
-
-
-def _piggyback(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]:
-    return _piggyback_do(forward, backward, consensus) + consensus[-1]
-
-
-def _with_slices(rounds: list[Round], travelling: int, slices: Slices) -> list[Round]:
-    slots = [r for r, round_ in enumerate(rounds) if slices == "even" or not round_.has_backward]
-    result, start = list(rounds), 0
-    for k, r in enumerate(slots):
-        stop = travelling * (k + 1) // len(slots)
-        if stop > start:
-            fields = (*rounds[r].fields, Field("slice", stop - start, start=start))
-            result[r] = replace(rounds[r], fields=fields)
-        start = stop
-    return result
-
-
-SCHEMES: dict[str, Scheme] = {
-    "inference": Scheme(_inference, "LB'", lambda L, waves, back, K: L * waves, "never"),
-    "per_sample": Scheme(
-        _per_sample, "B'(L+R) + B'K", lambda L, waves, back, K: waves * (L + back) + waves * K, "after_wave"
-    ),
-    "per_batch": Scheme(
-        _per_batch, "B'(L+R) + K", lambda L, waves, back, K: waves * (L + back) + K, "after_batch"
-    ),
-    "piggyback": Scheme(
-        _piggyback, "LB' + R + K", lambda L, waves, back, K: L * waves + back + K, "after_batch"
-    ),
-    "piggyback_do": Scheme(_piggyback_do, "LB' + R", lambda L, waves, back, K: L * waves + back, "along"),
-}

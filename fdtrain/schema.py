@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from rich.markup import escape
 from rich.table import Table
 
-from fdtrain.config import Config, models_in
+from fdtrain.config import Config
+from fdtrain.section import models_in
 
 
 def describe_schema() -> Table:
@@ -19,36 +21,37 @@ def describe_schema() -> Table:
     for heading in ("key", "type", "default", "meaning"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "key")
     for key, kind, default, meaning in keys(Config):
-        table.add_row(key, kind, default, meaning)
+        table.add_row(key, kind, default, escape(meaning))
     return table
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """(key, type, default, meaning) of every field; alternatives of a ``kind`` one after the other."""
+    """(key, type, default, meaning) of every field; of alternatives first every ``kind``, then their keys."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         options = models_in(field.annotation)
         if not options:
             yield key, _type_name(field), _default(field), field.description or ""
         elif len(options) == 1:
-            yield key, "section", "", field.description or ""
+            yield key, "section", _default(field), field.description or ""
             yield from keys(options[0], f"{key}.")
         else:
             yield key, "section", _default(field), field.description or ""
-            seen: set[str] = set()
-            for option in options:
-                kind = option.model_fields["kind"].default
-                summary = (option.__doc__ or "").strip().split("\n")[0]
-                yield f"{key}.kind", f"'{kind}'", "", summary
-                for line in keys(option, f"{key}."):
-                    if line[0] != f"{key}.kind" and line[0] not in seen:
-                        yield line
-                    if line[0] in (f"{key}.{shared}" for shared in _shared(options)):
-                        seen.add(line[0])
+            yield from _alternatives(options, key)
 
 
-def _shared(options: list[type[BaseModel]]) -> set[str]:
-    return set.intersection(*(set(option.model_fields) for option in options))
+def _alternatives(options: list[type[BaseModel]], key: str) -> Iterator[tuple[str, str, str, str]]:
+    takers: dict[tuple[str, str, str, str], list[str]] = {}
+    for option in options:
+        kind = option.model_fields["kind"].default
+        yield f"{key}.kind", f"'{kind}'", "", (option.__doc__ or "").strip().split("\n")[0]
+        for line in keys(option, f"{key}."):
+            if line[0] != f"{key}.kind":
+                takers.setdefault(line, []).append(kind)
+    for (name, kind, default, meaning), some in takers.items():
+        direct = "." not in name.removeprefix(f"{key}.")  # what lies deeper is its section's
+        of = f" [{', '.join(some)}]" if direct and len(some) < len(options) else ""
+        yield name, kind, default, meaning + of
 
 
 def _type_name(field: FieldInfo) -> str:
@@ -70,6 +73,8 @@ def _name(annotation: Any) -> str:
         return " | ".join(str(choice) for choice in get_args(annotation))
     if origin is Annotated:
         return _name(get_args(annotation)[0])
+    if origin is dict:
+        return "mapping"
     if origin is tuple:
         return f"list of {_name(get_args(annotation)[0])}"
     if origin is not None:
@@ -84,6 +89,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, BaseModel) and "kind" not in type(field.default).model_fields:
+        return ""
     if isinstance(field.default, BaseModel):
         return str(getattr(field.default, "kind", ""))
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)

@@ -83,7 +83,7 @@ class Host:
         on_epoch: Callable[[EpochRow], None] | None = None,
         plateau: Plateau | None = None,
     ) -> None:
-        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch; a `plateau` ends the job."""
+        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch, `plateau` ends the job."""
         self.job, self.topology, self.data = job, topology, data
         self.outcome = Outcome(theta=theta)
         self.owner = partition.block(len(theta), ranks)
@@ -149,7 +149,7 @@ class Host:
     def enter(self, row: EpochRow) -> None:
         """Take in an epoch's metrics."""
         self.outcome.rows.append(row)
-        if self._plateau is not None:
+        if self._plateau is not None and row.epoch < self.job.epochs:
             self.outcome.stopped = self._plateau.reached(row)
         if self._on_epoch is not None:
             self._on_epoch(row)
@@ -178,4 +178,5 @@ class Host:
 
 def disagreement(theta: Array) -> float:
     """Root mean square over the nodes of ‖θ^i − θ̄‖, from `theta` [V, p]."""
-    return float(np.sqrt(np.mean(np.sum(np.square(theta - theta.mean(axis=0)), axis=1))))
+    with np.errstate(all="ignore"):  # where training diverges
+        return float(np.sqrt(np.mean(np.sum(np.square(theta - theta.mean(axis=0)), axis=1))))

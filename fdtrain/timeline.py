@@ -8,7 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fdtrain.schedule import BYTES_PER_NUMBER, Form, Kind, Round, Schedule, expected_rounds
+from fdtrain.formulas import expected_rounds
+from fdtrain.rounds import BYTES_PER_NUMBER, Form, Kind, Round
+from fdtrain.schedule import Schedule
 
 KINDS: dict[Kind, str] = {
     "features": "features",
@@ -16,7 +18,12 @@ KINDS: dict[Kind, str] = {
     "slice": "slices",
     "consensus": "consensus",
 }
-COLOURS: dict[Kind, str] = {"features": "cyan", "backward": "yellow", "slice": "green", "consensus": "magenta"}
+COLOURS: dict[Kind, str] = {
+    "features": "cyan",
+    "backward": "yellow",
+    "slice": "green",
+    "consensus": "magenta",
+}
 
 
 def render(schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = ()) -> RenderableType:

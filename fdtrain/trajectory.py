@@ -22,8 +22,8 @@ class Trajectory(Protocol):
         """After the mini-batches so far."""
 
     def advance(self, W: reference.Matrix, gradients: Sequence[Array]) -> None:
-        """One mini-batch, with mixing matrix W [V, V] and the local gradients [V, p] that are mixed together: of the whole
-        mini-batch, or of every wave."""
+        """One mini-batch, with mixing matrix W [V, V] and the local gradients [V, p] that are mixed together: of the
+        whole mini-batch, or of every wave."""
 
 
 class OracleTrajectory:
@@ -46,7 +46,7 @@ class OracleTrajectory:
 
 
 class OwnTrajectory:
-    """By the step of a user's optimizer, of which the oracle knows no recursion: it proves the messages, not the step."""
+    """By the step of a user's optimizer, of which the oracle has no recursion: it proves the messages, not the step."""
 
     def __init__(self, experiment: Experiment, theta: Array) -> None:
         self._optimizer, self._rounds = experiment.job.optimizer, experiment.job.consensus_rounds

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from commands import fdtrain, one_line_error
+
+from fdtrain import cli
+from fdtrain.jobs import repeated
 
 LONG = "x" * 300
 
@@ -114,3 +119,25 @@ def test_a_diverging_centralized_run_keeps_its_results(tmp_path: Path) -> None:
 def test_saturated_activations_verify(tmp_path: Path, overrides: list[str]) -> None:
     result = fdtrain("verify", "ci/smoke", *overrides, "--ranks", "1", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "changed", "expected"),
+    [
+        (
+            "run smoke a.b=1 c=2 --ranks 4 --no-verify --overwrite --figures",
+            {"out": Path("runs/now")},
+            "run smoke a.b=1 c=2 --out runs/now --overwrite --no-verify",
+        ),
+        ("run smoke --allow-plugins", {}, "run smoke --verify --allow-plugins"),
+        ("verify smoke", {}, "verify smoke --minibatches 3 --out verify.json"),
+        ("cost", {}, "cost paper/table1"),
+        ("cost x a=1 --waves 1,10 --out c.csv", {}, "cost x a=1 --waves 1,10 --out c.csv"),
+        ("bench start --ranks pure", {}, "bench start quickstart --repeats 15"),
+    ],
+)
+def test_rank_0_repeats_the_command(given: str, changed: dict[str, Any], expected: str) -> None:
+    name, *rest = given.split()
+    group: Any = typer.main.get_command(cli.app)
+    context = group.commands[name].make_context(name, rest)
+    assert repeated(context, **changed) == expected.split()

@@ -6,10 +6,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from fdtrain.config import Config, from_mapping, load, read_mapping, topology_from
+from fdtrain.config import Config, from_mapping, load, topology_from
 from fdtrain.errors import InputError
 from fdtrain.schema import keys
 from fdtrain.topology.sources import TopologyConfig
+from fdtrain.yamlfile import read_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "topology: {kind: ring, nodes: 5}\nmodel: {sizes: [2, 1]}\n"

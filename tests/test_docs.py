@@ -15,7 +15,8 @@ import pytest
 import typer.main
 import yaml
 
-from fdtrain import cli, config, resources
+from fdtrain import cli, config, resources, yamlfile
+from fdtrain.driver import run
 from fdtrain.experiment import build
 from fdtrain.sweep import plan
 
@@ -121,6 +122,11 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
         options += ["--repeats", "1"]
     elif command == "sweep":
         options += ["--dry-run", "--out", str(tmp_path / "sweep"), given["sweep_name"]]
+    elif command == "report":
+        for path in given["directories"]:
+            if not Path(path).exists():
+                run(resources.find_config("ci/smoke"), out=path, verify=False)
+        options += ["--out", str(tmp_path / "report.html"), *map(str, given["directories"])]
     arguments = [command, *options, *overrides] if options else [command, *rest]
     if command == "cost":
         arguments += ["--ranks", "1"]
@@ -150,7 +156,7 @@ def test_yaml_blocks_are_configurations(page: Path, folder: Path, monkeypatch: p
     monkeypatch.chdir(folder)
     whole = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
     for block in blocks(page, "yaml"):
-        loaded = config._parse(block, page.name)
+        loaded = yamlfile.parse(block, page.name)
         if "axes" in loaded:
             (folder / "sweep.yaml").write_text(block, encoding="utf-8")
             assert not any(point.error for point in plan.load(folder / "sweep.yaml").points)

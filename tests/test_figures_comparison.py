@@ -274,7 +274,10 @@ def test_points_against_the_spectral_gap(tmp_path: Path, drawn: list[Any]) -> No
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(np.ptp(ends, axis=1), 0.0004)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["D-SGD", "D-Adam"]
-    assert [text.get_text() for text in axes.texts] == [point.label for point in points]
+    written = [text.get_text() for text in axes.texts]
+    assert sorted(written) == sorted(
+        {point.label for point in points}
+    )  # once for both groups, above each other
     assert "not on the axes" not in texts(drawn[0])
 
 
@@ -292,7 +295,7 @@ def test_labels_cover_neither_each_other_nor_points_and_stay_inside(
     from matplotlib.text import Text
 
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines to the points
-    assert len(boxes) == len(points)
+    assert len(boxes) == len({point.label for point in points})
     assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
     centres = axes.transData.transform([(point.x, point.y) for point in points])
     assert not any(box.contains(*centre) for box in boxes for centre in centres)

@@ -1,7 +1,6 @@
 """What was counted on the wire against SPEC §5's formulas and the graphs that were up, to the byte."""
 
 from collections import Counter
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +16,16 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "redrawn every second": {"connected": False, "redraw": {"every": 2}},
 }
 N, EPOCHS, BATCH, TEST = 10, 3, 4, 5
+PARAMETERS = 2 * (6 * 5 + 5 * 3 + 3 * 2)
 SIZES = (6, 5, 3, 2)
+# An optimizer that fits each scheme, the rows of |θ| numbers that it mixes, and K.
+OPTIMIZERS = {
+    "inference": ("d_sgd", 1, 1),
+    "per_sample": ("naive_sgd", 1, 2),
+    "per_batch": ("d_amsgrad", 2, 1),
+    "piggyback": ("gradient_tracking", 2, 3),
+    "piggyback_do": ("d_sgd", 1, 1),
+}
 
 
 def experiment(
@@ -28,8 +36,9 @@ def experiment(
         | TOPOLOGIES[topology],
         "model": {"sizes": SIZES, "activation": "tanh", "shift": "laplacian", "form": form},
         "task": {"train_samples": N, "test_samples": TEST},
-        "training": {"epochs": EPOCHS, "batch": BATCH, "wave": wave, "slices": slices, "scheme": scheme},
-        "optimizer": {"kind": "d_sgd", "lr": 1e-3},
+        "training": {"epochs": EPOCHS, "batch": BATCH, "wave": wave, "slices": slices, "scheme": scheme}
+        | {"consensus_rounds": OPTIMIZERS[scheme][2]},
+        "optimizer": {"kind": OPTIMIZERS[scheme][0], "lr": 1e-3},
     }
     return build(from_mapping(content))
 
@@ -40,16 +49,26 @@ def waves_of(samples: int, wave: int) -> list[int]:
 
 def slots(form: str, samples: int, wave: int, scheme: str) -> list[dict[str, int]]:
     """Per round of a mini-batch, numbers of each kind but slices: SPEC §5's slots, spelled out."""
+    _, rows, K = OPTIMIZERS[scheme]
+    consensus = [{"consensus": rows * PARAMETERS} for _ in range(K)]
     L, w = len(SIZES) - 1, waves_of(samples, wave)
     receiver = form == "receiver"
     width = {layer: SIZES[layer - 1] if receiver else SIZES[layer] for layer in range(1, L + 1)}
     rounds = [{"features": size * width[layer]} for size in w for layer in range(1, L + 1)]
-    if scheme == "piggyback_do":
-        back = L - 1 if receiver else L
+    back = L - 1 if receiver else L
+    if scheme in ("per_sample", "per_batch"):
+        rounds = []
+        for size in w:
+            rounds += [{"features": size * width[layer]} for layer in range(1, L + 1)]
+            rounds += [{"backward": size * width[L - k]} for k in range(back)]
+            rounds += consensus if scheme == "per_sample" else []
+        rounds += consensus if scheme == "per_batch" else []
+    elif scheme != "inference":
         rounds += [{} for _ in range(back)]
         for b, size in enumerate(w):
             for k in range(back):
                 rounds[(b + 1) * L + k]["backward"] = size * width[L - k]
+        rounds += consensus if scheme == "piggyback" else []
     return rounds
 
 
@@ -67,7 +86,6 @@ def expected(
 ) -> dict[tuple[str, str], Counter[str]]:
     """Counts by (phase, field) from formulas, the graphs' directed edges and their nodes that have one."""
     counts: dict[tuple[str, str], Counter[str]] = {}
-    p = sum(2 * a * b for a, b in pairwise(SIZES))
 
     def add(phase: str, t: int, rounds: list[dict[str, int]]) -> None:
         graph = made.topology.graph(t)
@@ -89,7 +107,7 @@ def expected(
                 add("setup", t, [{"degrees": 2}])
             rounds = slots(form, size, min(wave, size), scheme)
             if scheme == "piggyback_do":
-                rounds = with_slices(rounds, slices, p)
+                rounds = with_slices(rounds, slices, PARAMETERS)
             add("train", t, rounds)
             t += 1
         add("test", t - 1, slots(form, TEST, min(wave, TEST), "inference"))
@@ -109,6 +127,9 @@ def test_measured_is_expected(topology: str, form: str, wave: int) -> None:
         ("idle", "piggyback_do", 3),
         ("even", "piggyback_do", 1),
         ("idle", "inference", 2),
+        ("idle", "per_sample", 2),
+        ("idle", "per_batch", 1),
+        ("idle", "piggyback", 3),
     ):
         made = experiment(topology, form, wave, slices, scheme)
         ledger = run(made, ranks).outcome.ledger

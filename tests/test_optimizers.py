@@ -19,6 +19,7 @@ from fdtrain import cli, driver, reference
 from fdtrain.config import from_mapping
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build
+from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.mixing import Laplacian, Metropolis
@@ -33,7 +34,7 @@ from fdtrain.optim.naive import Naive
 from fdtrain.optim.plugin import Plugin
 from fdtrain.optim.rates import Constant, Cosine, Exponential, Rate, Step
 from fdtrain.optim.sgd import SGD
-from fdtrain.schedule import SCHEMES, expected_numbers, expected_rounds
+from fdtrain.schemes import SCHEMES
 from fdtrain.service import EpochRow, Host, Plateau
 from fdtrain.tasks.base import Samples
 from fdtrain.team import Team, in_threads
@@ -289,7 +290,7 @@ TABLE: dict[str, Callable[[Rate], Any]] = {
     "clipped gradient_tracking": lambda r: Clipped(GradientTracking(r), 0.7),
     "clipped naive_adam": lambda r: Clipped(Naive(Adam(r)), 0.7),
     "plugin": lambda r: Plugin(PLUGIN, r, {}),
-    "clipped plugin": lambda r: Clipped(Plugin(PLUGIN, r, {}), 0.7),
+    "clipped plugin": lambda r: Clipped(Plugin("fdtrain.optim.dadam:DAdam", r, MOMENTS), 0.7),
 }
 RATE = Exponential(0.3, 0.5, 2)
 
@@ -777,6 +778,13 @@ def test_early_stop(tmp_path: Path, mode: str, metric: str) -> None:
     assert short.ledger.total == stopped.ledger.total
 
 
+def test_a_run_that_reached_its_last_epoch_is_complete(tmp_path: Path) -> None:
+    change = {"training": {"epochs": 3, "early_stop": {"patience": 2, "min_delta": 0.9}}}
+    result = driver.run(content(change), out=tmp_path / "run", verify=False)
+    assert len(result.rows) == 3
+    assert outcome(tmp_path / "run") == "complete"
+
+
 def test_outcomes(tmp_path: Path) -> None:
     driver.run(content({}), out=tmp_path / "complete")
     assert outcome(tmp_path / "complete") == "complete"
@@ -857,6 +865,22 @@ class Raises(Momentum):
     def step(self, grad, mixed, state): raise ValueError("two\\nlines")
 
 
+class InPlace(Momentum):
+    def step(self, grad, mixed, state):
+        grad *= self.lr(state.t)
+        mixed -= grad
+        return State(mixed, grad, state.t + 1)
+
+
+class Number(Momentum):
+    travels = 5
+
+
+class Property(Momentum):
+    @property
+    def travels(self): raise RuntimeError("no travels today")
+
+
 class MixesGradient(Momentum):
     mixes_gradient = True
     def outgoing(self, state, grad): return grad
@@ -879,6 +903,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (place / "copy_of_dsgd.py").write_text(Path(dsgd.__file__).read_text(encoding="utf-8"), encoding="utf-8")
     (place / "broken.py").write_text("def f(:\n", encoding="utf-8")
     (place / "raising.py").write_text("1 / 0\n", encoding="utf-8")
+    (place / "exiting.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -926,6 +951,19 @@ def test_a_copy_of_d_sgd_has_its_bits(
         assert found.theta.tobytes() == wanted.theta.tobytes()
         assert found.rows == wanted.rows
         assert found.ledger.total == wanted.ledger.total
+
+
+@pytest.mark.parametrize("scheme", ["piggyback_do", "piggyback", "per_batch"])
+def test_a_plugin_may_keep_and_change_what_it_is_given(folder: Path, scheme: str) -> None:
+    """Else its θ is the array that the engine empties before the next mini-batch, and the run is silently wrong."""
+    training, lr = {"scheme": scheme}, {"lr": 0.01}
+    wanted = run(experiment({"optimizer": {"kind": "d_sgd"} | lr, "training": training}), 1).outcome
+    section = {"kind": "plugin", "target": "my_optimizer.py:InPlace"} | lr
+    found = run(
+        experiment({"optimizer": section, "training": training}, folder, allow_plugins=True), 2
+    ).outcome
+    assert found.theta.tobytes() == wanted.theta.tobytes()
+    assert found.gradient.tobytes() == wanted.gradient.tobytes()
 
 
 @pytest.mark.parametrize(("scheme", "K"), [("per_sample", 2), ("per_batch", 1), ("piggyback", 2)])
@@ -1018,11 +1056,11 @@ def test_a_plugin_is_not_executed_unless_allowed(
         ),
         (
             plugged("my_optimizer.py:Narrow"),
-            "'outgoing' gives float64 [2, 47] for 2 nodes with 48 parameters, must be float64 [2, 48]",
+            "'outgoing' gives float64 [2, 47] for 2 nodes, must be float64 [2, 48]",
         ),
         (
             plugged("my_optimizer.py:Whole"),
-            "'theta' gives float64 [48] for 2 nodes with 48 parameters, must be",
+            "'theta' gives float64 [48] for 2 nodes, must be",
         ),
         (plugged("my_optimizer.py:Integers"), "'outgoing' gives int64 [2, 48] for 2 nodes"),
         (plugged("my_optimizer.py:Raises"), "my_optimizer.py:Raises: fails: ValueError: two lines"),
@@ -1044,6 +1082,18 @@ def test_bad_plugins(
     folder: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
 ) -> None:
     assert message in command(capsys, folder, change, "--allow-plugins")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("my_optimizer.py:Number", "my_optimizer.py:Number: "),
+        ("my_optimizer.py:Property", "no travels today"),
+        ("exiting.py:C", "exiting.py cannot be imported: SystemExit: 0"),
+    ],
+)
+def test_worse_plugins(folder: Path, capsys: pytest.CaptureFixture[str], target: str, message: str) -> None:
+    assert message in command(capsys, folder, plugged(target), "--allow-plugins")
 
 
 CENTRALIZED = {"mode": "centralized", "scheme": "per_batch"}

@@ -48,8 +48,16 @@ CONTENT: dict[str, Any] = {
     },
     "target": {"metric": "mse_train", "value": 1.0},
     "baseline": {"approach": "SGD"},
+    "snapshots": [2, 9],
     "figures": [
         {"kind": "curves", "name": "loss", "x": "rounds", "y": "mse_train"},
+        {
+            "kind": "scatter",
+            "name": "early",
+            "x": "spectral_gap",
+            "y": "disagreement_at_2",
+            "where": {"approach": ["D-SGD"]},
+        },
         {"kind": "scatter", "name": "gap", "x": "spectral_gap", "y": "disagreement", "colour": "approach"},
     ],
 }
@@ -360,6 +368,39 @@ def test_figures_and_record(done: Path) -> None:
     assert record["repetitions"] == ["seed"]
 
 
+def test_snapshots_are_the_metrics_of_their_epochs(done: Path) -> None:
+    frame = frame_of(done)
+    for row in frame.iter_rows(named=True):
+        second = RunDirectory(done / row["directory"]).read_metrics()[1]
+        assert row["mse_train_at_2"] == second.mse_train
+        assert row["disagreement_at_2"] == second.disagreement
+    assert frame["mse_test_at_9"].null_count() == len(frame)  # after the last epoch
+
+
+def test_a_figure_may_leave_labels_out(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        "fdtrain.figures.draw_scatter", lambda file, points, *_: drawn.update({file.stem: points})
+    )
+    sweep = plan.load(written(tmp_path, CONTENT))
+    (tmp_path / "runs").symlink_to(done / "runs")
+    pictures.draw(sweep, frame_of(done), tmp_path)
+    assert [point.label for point in drawn["early"]] == ["D-SGD"]
+    early = frame_of(done).filter(pl.col("approach") == "D-SGD")["disagreement_at_2"]
+    assert drawn["early"][0].y == pytest.approx(early.mean())
+
+
+def test_other_data_in_the_same_file_is_another_run(tmp_path: Path) -> None:
+    graph = tmp_path / "net.edges"
+    content = changed(base={**BASE, "topology": {"kind": "file", "path": "net.edges"}})
+    places = []
+    for edges in ("0 1\n1 2\n", "0 1\n1 2\n2 0\n", "0 1\n1 2\n"):
+        graph.write_text(edges, encoding="utf-8")
+        places.append([point.directory for point in plan.load(written(tmp_path, content)).points])
+    assert places[0] == places[2]
+    assert not set(places[0]) & set(places[1])
+
+
 def test_what_sends_nothing_goes_along_in_curves(done: Path, tmp_path: Path) -> None:
     sweep = plan.load(written(tmp_path, CONTENT))
     figure = sweep.config.figures[0]
@@ -369,7 +410,8 @@ def test_what_sends_nothing_goes_along_in_curves(done: Path, tmp_path: Path) -> 
     for x, y in silent.runs:
         np.testing.assert_array_equal(x, talking.runs[0][0])
         assert y.shape == x.shape
-    points = pictures.scatter(sweep, frame_of(done), sweep.config.figures[1])
+    assert note == "dashed: centralized, sends nothing; drawn at the rounds of D-SGD"
+    points = pictures.scatter(sweep, frame_of(done), sweep.config.figures[2])
     assert [point.group for point in points] == ["D-SGD"]  # SGD has no gap
     assert points[0].spread[1] > 0
 

@@ -38,12 +38,12 @@ def test_the_paper_s_schedule_round_by_round() -> None:
     assert rows[0] == "piggyback_do, receiver form, sizes 10-10-1, B = 100, w = 1 (100 waves)"
     assert rows[2] == "round features backward terms slices numbers bytes"
     assert rows[3:6] == [
-        "0 x0 wave 0 θ[0:2] 12 96",
-        "1 x1 wave 0 θ[2:4] 12 96",
+        "0 x0 wave 0 [0:2] 12 96",
+        "1 x1 wave 0 [2:4] 12 96",
         "2 x0 wave 1 p2 wave 0 20 160",
     ]
     assert rows[3 + 16] == "⋮ … 177 rounds left out"  # 16 before it, 8 after it
-    assert rows[3 + 23 : 3 + 25] == ["199 x1 wave 99 θ[217:220] 13 104", "200 p2 wave 99 10 80"]
+    assert rows[3 + 23 : 3 + 25] == ["199 x1 wave 99 [217:220] 13 104", "200 p2 wave 99 10 80"]
 
 
 def test_the_paper_s_summary() -> None:
@@ -53,26 +53,39 @@ def test_the_paper_s_summary() -> None:
     assert rows[-6:] == [
         "features 2,000 16,000",
         "backward terms 1,000 8,000",
-        "parameter slices 220 1,760",
+        "slices 220 1,760",
         "mini-batch 3,220 25,760",
         "average message 16.02 128.16",
         "peak message 20 160",
     ]
 
 
+def test_consensus_says_its_step_and_what_is_mixed() -> None:
+    schedule = build("per_sample", sizes=[10, 10, 1], batch=3, wave=2, travelling=220, consensus=2)
+    rows = lines(schedule, travels=("g",))
+    assert rows[2] == "round features backward terms consensus numbers bytes"
+    assert rows[6:8] == ["3 step 1 wave 0 220 1,760", "4 step 2 wave 0 220 1,760"]
+    assert "10 rounds per mini-batch (closed formula: 10)" in rows
+    assert "consensus of g 880 7,040" in rows
+    batch = build("piggyback", sizes=[10, 10, 1], batch=3, travelling=440, consensus=1)
+    rows = lines(batch, travels=("θ", "ũ"))
+    assert "7 step 1 440 3,520" in rows
+    assert "consensus of θ and ũ 440 3,520" in rows
+
+
 def test_the_sender_form_with_even_slices_is_shown_whole() -> None:
     rows = lines(SENDER)
     body = rows[3:15]
     assert [row.split()[0] for row in body] == [str(r) for r in range(12)]
-    assert body[0] == "0 x0Θ1 wave 0 θ[0:13] 29 232"  # 2 · 8 + 13
-    assert body[3] == "3 x0Θ1 wave 1 q3 wave 0 θ[40:53] 33 264"  # 2 · 8 + 2 · 2 + 13
-    assert body[11] == "11 q1 wave 2 θ[146:160] 30 240"  # 2 · 8 + 14
+    assert body[0] == "0 x0Θ1 wave 0 [0:13] 29 232"  # 2 · 8 + 13
+    assert body[3] == "3 x0Θ1 wave 1 q3 wave 0 [40:53] 33 264"  # 2 · 8 + 2 · 2 + 13
+    assert body[11] == "11 q1 wave 2 [146:160] 30 240"  # 2 · 8 + 14
     assert not any("left out" in row for row in rows)
     assert "12 rounds per mini-batch (closed formula: 12)" in rows
     assert rows[-6:] == [
         "features 84 672",
         "backward terms 84 672",
-        "parameter slices 160 1,280",
+        "slices 160 1,280",
         "mini-batch 328 2,624",
         "average message 27.33 218.67",
         "peak message 34 272",

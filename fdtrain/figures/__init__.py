@@ -3,9 +3,10 @@
 Matplotlib is imported when the first picture is drawn: that takes longer than a small run.
 """
 
-from fdtrain.figures.comparison import Point, Series, draw_comparison, draw_scatter
+from fdtrain.figures.comparison import Series, draw_comparison
 from fdtrain.figures.curves import draw_run
 from fdtrain.figures.network import draw_topology, layout
+from fdtrain.figures.scatter import Point, draw_scatter
 from fdtrain.figures.timetable import draw_schedule
 
 __all__ = [

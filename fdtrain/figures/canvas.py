@@ -32,6 +32,7 @@ PALETTE = (
     "#E69F00",
     "#B8A800",
 )  # theirs, yellow darker
+MARKERS = "os^DvPX<>ph"  # 11 of them and 8 colours tell 88 series apart
 STEPS = (1, 2, 2.5, 5, 10)  # of ticks
 STYLE: dict[str, Any] = {
     "font.size": 10,
@@ -72,6 +73,14 @@ def readable(values: Array) -> Array:
     return np.where(size < EXTREME, np.where(size < 1 / EXTREME, 0.0, values), np.nan)
 
 
+def limits(values: Array, ratio: float) -> tuple[float, float, bool]:
+    """Lowest and highest value, and whether a logarithmic axis serves them, on which only positive ones count."""
+    positive = values[values > 0]
+    log = values.min() >= 0 and len(positive) > 0 and np.log(positive.max() / positive.min()) >= np.log(ratio)
+    shown = positive if log else values
+    return float(shown.min()), float(shown.max()), bool(log)
+
+
 def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
     """Ticks 1, 2, 5, 10 … in plain decimals on a logarithmic axis of values that need no powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -92,13 +101,13 @@ def set_scale(axes: Axes, which: str, low: float, high: float, *, log: bool, mar
         axes.set(**{f"{which}scale": "log"})
         plain_log_ticks(axis, low, high)
         room = 10 ** (margin * float(np.log10(high) - np.log10(low))) if high > low else 2.0
-        limits = (low / room, high * room)
+        ends = (low / room, high * room)
     else:
         axis.set_major_locator(MaxNLocator(5, steps=STEPS))
         axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         room = margin * (high - low) if high > low else 0.25 * abs(high) or 1.0
-        limits = (low - room, high + room)
-    axes.set(**{f"{which}lim": limits})
+        ends = (low - room, high + room)
+    axes.set(**{f"{which}lim": ends})
 
 
 def write_around(figure: Figure, title: str, notes: Sequence[str]) -> None:

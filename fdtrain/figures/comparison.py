@@ -1,4 +1,4 @@
-"""Runs next to each other: a measure as curves, or as points against a property of the network."""
+"""Runs next to each other: a measure as curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
-from fdtrain.figures.canvas import DPI, PALETTE, STEPS, readable, set_scale, sheet, write_around
+from fdtrain.figures.canvas import MARKERS, PALETTE, STEPS, limits, readable, set_scale, sheet, write_around
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-CURVES, ENLARGED, SCATTER = (8.0, 4.2), (8.0, 6.6), (7.0, 4.8)  # inches
+CURVES, ENLARGED = (8.0, 4.2), (8.0, 6.6)  # inches
 LINE = 0.2  # inches of a line of the legend
-MARKERS = "os^DvPX<>ph"  # 11 of them and 8 colours tell 88 series apart
 DASHES: tuple[Any, ...] = ("-", (0, (1, 1.2)), (0, (7, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 SILENT: Any = (0, (4, 2))  # the dashes of a series that sends nothing
-FAR = 8.0  # points; a label that far from its point gets a line to it
 TAIL = 0.1  # the part of a curve that counts as its end
 UNITS = {6: "millions", 9: "billions", 12: "trillions"}
 
@@ -37,17 +35,6 @@ class Series:
     label: str
     runs: Sequence[tuple[Array, Array]]  # x and y of every repetition
     sends: bool = True
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point with its standard deviations over repetitions; groups differ in colour and marker."""
-
-    label: str
-    x: float
-    y: float
-    spread: tuple[float, float] = (0.0, 0.0)
-    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,7 @@ def draw_comparison(
     with np.errstate(all="ignore"):
         curves = [_curve(one, number) for number, one in enumerate(series)]
         seen = np.concatenate([curve.kept for curve in curves])
-        span = _limits(seen, 8) if len(seen) else None
+        span = limits(seen, 8) if len(seen) else None
         near = _near(curves, *span) if span else None
     width, height = ENLARGED if near else CURVES
     rows = sum(max(1, len(textwrap.wrap(curve.label, 27))) for curve in curves)
@@ -134,14 +121,6 @@ def _curve(series: Series, number: int) -> _Curve:
 
 def _numbers(values: Array) -> Array:
     return readable(np.asarray(values, dtype=np.float64))
-
-
-def _limits(values: Array, ratio: float) -> tuple[float, float, bool]:
-    """Lowest and highest value, and whether a logarithmic axis serves them, on which only positive ones count."""
-    positive = values[values > 0]
-    log = values.min() >= 0 and len(positive) > 0 and np.log(positive.max() / positive.min()) >= np.log(ratio)
-    shown = positive if log else values
-    return float(shown.min()), float(shown.max()), bool(log)
 
 
 def _near(curves: Sequence[_Curve], low: float, high: float, log: bool) -> tuple[float, float, bool] | None:
@@ -241,164 +220,3 @@ def _aligned(values: Sequence[float]) -> list[str]:
         decimals = max(0, 2 - int(np.floor(np.log10(min(sizes)))))
         return [f"{value:,.{decimals}f}" for value in values]
     return [f"{value:.3g}" for value in values]
-
-
-def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, *, title: str = "") -> None:
-    """Draw points with error bars and a label each; an axis of which values span 20 and more is logarithmic.
-
-    What cannot be on the axes is named below them. `xlabel` and `ylabel` may hold mathematics.
-
-    Raises:
-        InputError: there is no point.
-    """
-    if not points:
-        raise InputError(f"{path}: there is no point to draw")
-    with sheet(path, SCATTER) as figure:
-        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
-        at = readable(np.array([(point.x, point.y) for point in points], dtype=np.float64))
-        spread = np.nan_to_num(readable(np.abs(np.array([point.spread for point in points], np.float64))))
-        shown: NDArray[np.bool_] = np.isfinite(at[:, 0]) & np.isfinite(at[:, 1])
-        for side, which in enumerate("xy"):
-            if shown.any():
-                low, high, log = _limits(at[shown, side], 20)
-                shown = shown & ((at[:, side] > 0) | (not log))
-                low_bar = float((at - spread)[shown, side].min())
-                low = max(min(low, low_bar), low / 2) if log else min(low, low_bar)  # a long bar runs off
-                high = max(high, float((at + spread)[shown, side].max()))
-                set_scale(axes, which, low, high, log=log, margin=0.1)
-        groups = list(dict.fromkeys(point.group for point in points))
-        colours = [PALETTE[groups.index(point.group) % len(PALETTE)] for point in points]
-        for number, group in enumerate(groups):
-            chosen = np.array([point.group == group for point in points]) & shown
-            _draw_points(axes, at[chosen], spread[chosen], number)
-        axes.grid(visible=True)
-        if len(groups) > 1:
-            _write_groups(axes, groups)
-        out = [
-            f"{point.label}{f', {point.group}' * bool(point.group)} ({point.x:.3g}, {point.y:.3g})"
-            for point, seen in zip(points, shown, strict=True)
-            if not seen
-        ]
-        write_around(figure, title, ["not on the axes: " + "; ".join(out)] if out else [])
-        tags = [
-            (point.label, colour if len(groups) > 1 else "black")
-            for point, colour, seen in zip(points, colours, shown, strict=True)
-            if seen
-        ]
-        _write_tags(figure, axes, at[shown], spread[shown], tags)
-
-
-def _draw_points(axes: Axes, at: Array, spread: Array, number: int) -> None:
-    bars = [side if side.any() else None for side in spread.T]
-    axes.errorbar(
-        at[:, 0],
-        at[:, 1],
-        xerr=bars[0],
-        yerr=bars[1],
-        fmt=MARKERS[number % len(MARKERS)],
-        color=PALETTE[number % len(PALETTE)],
-        markersize=6,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-        elinewidth=1.0,
-        capsize=2.5,
-        zorder=3,
-    )
-
-
-def _write_groups(axes: Axes, groups: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    keys = [
-        Line2D([], [], linestyle="", marker=MARKERS[k % len(MARKERS)], color=PALETTE[k % len(PALETTE)])
-        for k, group in enumerate(groups)
-        if group
-    ]
-    names = [group for group in groups if group]
-    box = axes.legend(
-        keys,
-        [str(number) for number in range(len(names))],
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=4,
-        borderaxespad=0.2,
-        borderpad=0.2,
-        handletextpad=0.2,
-    )
-    for text, group in zip(box.get_texts(), names, strict=True):
-        text.set_parse_math(False)
-        text.set_text(group if len(group) <= 24 else group[:23] + "…")
-
-
-def _write_tags(
-    figure: Figure, axes: Axes, at: Array, spread: Array, tags: Sequence[tuple[str, str]]
-) -> None:
-    """Write each label near its point, with a line to it where another one is nearer."""
-    from matplotlib.colors import to_rgb
-    from matplotlib.patheffects import withStroke
-
-    figure.draw_without_rendering()  # settles where the points are
-    pixel = DPI / 72  # pixels per point
-    names = [name if len(name) <= 40 else name[:39] + "…" for name, _ in tags]
-    sizes = []
-    for name in names:
-        probe = figure.text(0, 0, name, fontsize=8, parse_math=False)
-        sizes.append(probe.get_window_extent().size)
-        probe.remove()
-    frame, centre = np.concatenate(axes.bbox.get_points()), axes.transData.transform(at)
-    blots = [np.hstack([centre - 6.0 * pixel, centre + 6.0 * pixel])]
-    for side in np.eye(2) if spread.any() else ():  # the bars, as far as they can be seen
-        ends = [axes.transData.transform(at + sign * spread * side) for sign in (-1, 1)]
-        low, high = (np.clip(np.nan_to_num(end, nan=-1e9), frame[:2], frame[2:]) for end in ends)
-        blots.append(np.hstack([low - pixel, high + pixel]))
-    halves = np.array(sizes).reshape(-1, 2) / 2
-    offsets = _place(centre, halves, np.concatenate(blots), frame)
-    gaps = np.hypot(*np.maximum(np.abs(offsets) - halves, 0.0).T) / pixel
-    for name, (_, colour), point, offset, gap in zip(names, tags, at, offsets / pixel, gaps, strict=True):
-        text = axes.annotate(
-            name,
-            (point[0], point[1]),
-            (offset[0], offset[1]),
-            textcoords="offset points",
-            fontsize=8,
-            color=[0.75 * part for part in to_rgb(colour)],  # darker, as it is text
-            ha="center",
-            va="center",
-            zorder=5,
-            parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-            if gap > FAR
-            else None,
-        )
-        text.set_in_layout(False)
-        text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
-
-
-def _place(points: Array, halves: Array, blots: Array, frame: Array) -> Array:
-    """Where labels of these half sizes stand, relative to their points [L, 2], in pixels.
-
-    Every label in turn takes the place where it covers least of points, bars and the others, some times over.
-    """
-    turns = np.arange(16) * (np.pi / 8)
-    ways = np.tile(np.stack([np.cos(turns), np.sin(turns)], axis=1), (6, 1))
-    gaps = np.repeat([7.0, 11.0, 16.0, 23.0, 32.0, 45.0], 16) * (DPI / 72)
-    offsets = ways * gaps[:, None] + np.clip(1.5 * ways, -1, 1) * halves[:, None]  # [L, places, 2]
-    centres = points[:, None] + offsets
-    boxes = np.concatenate([centres - halves[:, None], centres + halves[:, None]], axis=2)
-    area = 4 * halves.prod(axis=1)[:, None]
-    fixed = 1.5 * gaps + 10 * (area - _covered(boxes, frame[None])) + _covered(boxes, blots)
-    best = fixed.argmin(axis=1)
-    for _ in range(6):
-        for label in range(len(points)):
-            taken = np.delete(boxes[np.arange(len(points)), best], label, axis=0)
-            best[label] = (fixed[label] + 3 * _covered(boxes[label], taken)).argmin()
-    chosen: Array = offsets[np.arange(len(points)), best]
-    return chosen
-
-
-def _covered(boxes: Array, others: Array) -> Array:
-    """The area of each of `boxes` [..., 4] that `others` [N, 4] cover, counted as often as they do."""
-    low = np.maximum(boxes[..., None, :2], others[:, :2])
-    high = np.minimum(boxes[..., None, 2:], others[:, 2:])
-    covered: Array = np.maximum(high - low, 0.0).prod(axis=-1).sum(axis=-1)
-    return covered

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.figures.canvas import sheet
-from fdtrain.schedule import Field, Form, Kind, Schedule
+from fdtrain.rounds import Field, Form, Kind
+from fdtrain.schedule import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,12 @@ Array = NDArray[np.float64]
 
 HEAD, TAIL = 16, 8  # rounds of a long schedule that are drawn
 TINTS = ("#A6CEE9", "#F5C396", "#A8DCC8", "#EBC3DA", "#F3E9A0")  # of consecutive waves
-GREYS: dict[Kind, str] = {"features": "#4D4D4D", "backward": "#969696", "slice": "#D0D0D0", "consensus": "#D0D0D0"}
+GREYS: dict[Kind, str] = {
+    "features": "#4D4D4D",
+    "backward": "#969696",
+    "slice": "#D0D0D0",
+    "consensus": "#D0D0D0",
+}
 LANES: dict[Kind, str] = {
     "features": "features",
     "backward": "backward terms",

@@ -15,8 +15,8 @@ class Optimizer(Protocol[State]):
     """An optimizer on the network: ``init → state``, ``outgoing → rows to mix``, ``step → state``.
 
     What ``outgoing`` returns travels to the neighbours, once during the mini-batch or K times after it; ``step`` is
-    handed it averaged, each time, by the node's row of W. One row per node; all arithmetic is row by row, so that a node
-    computes the same bits whoever shares its rank.
+    handed it averaged, each time, by the node's row of W. One row per node; all arithmetic is row by row, so that a
+    node computes the same bits whoever shares its rank.
     """
 
     @property

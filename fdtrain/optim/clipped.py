@@ -22,8 +22,8 @@ def clip_rows(grad: Array, max_norm: float) -> Array:
 
 @dataclass(frozen=True)
 class Clipped:
-    """`inner`, fed with gradients of norm at most `max_norm`. Each node clips its own, before anything is mixed: the sum
-    over the mini-batch, or over a wave where each wave has a consensus of its own."""
+    """`inner`, fed with gradients of norm at most `max_norm`. Each node clips its own, before anything is mixed: the
+    sum over the mini-batch, or over a wave where each wave has a consensus of its own."""
 
     inner: Optimizer[Any]
     max_norm: float

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ class Plugin:
         make = _find(self.target)
         try:
             made: Optimizer[Any] = make(lr=self._rate, **self._parameters)
-        except Exception as error:
+            missing = [part for part in _PARTS if not hasattr(made, part)]
+        except (Exception, SystemExit) as error:
             raise self._error(f"cannot be made: {_told(error)}") from error
-        missing = [part for part in _PARTS if not hasattr(made, part)]
         if missing:
             raise self._error(f"has no '{missing[0]}'; an optimizer has {', '.join(_PARTS)}")
         return made
@@ -57,21 +58,18 @@ class Plugin:
         Raises:
             InputError: it raises an error, or gives something of another shape than it has to.
         """
+        inner = self.inner
         theta = np.linspace(-1.0, 1.0, 2 * num_parameters).reshape(2, num_parameters)
-        width = len(self.travels) * num_parameters
         try:
+            width = len(tuple(inner.travels)) * num_parameters
             with np.errstate(all="ignore"):
                 state = self.init(theta.copy())
-                outgoing = np.asarray(self.outgoing(state, theta.copy()))
-                after = np.asarray(self.theta(self.step(theta.copy(), np.zeros((2, width)), state)))
+                self.outgoing(state, theta.copy())
+                self.step(theta.copy(), np.zeros((2, width)), state)
+        except InputError:
+            raise
         except Exception as error:
             raise self._error(f"fails: {_told(error)}") from error
-        for what, found, wanted in (("outgoing", outgoing, width), ("theta", after, num_parameters)):
-            if found.shape != (2, wanted) or found.dtype != np.float64:
-                raise self._error(
-                    f"'{what}' gives {found.dtype} {list(found.shape)} for 2 nodes with {num_parameters} parameters, "
-                    f"must be float64 {[2, wanted]}"
-                )
 
     @property
     def travels(self) -> tuple[str, ...]:
@@ -85,13 +83,25 @@ class Plugin:
         return self.inner.init(theta)
 
     def outgoing(self, state: Any, grad: Array) -> Array:
-        return self.inner.outgoing(state, grad)
+        n, p = grad.shape
+        return self._checked("outgoing", self.inner.outgoing(state, grad), (n, len(self.travels) * p))
 
     def step(self, grad: Array, mixed: Array, state: Any) -> Any:
-        return self.inner.step(grad, mixed, state)
+        after = self.inner.step(grad.copy(), mixed.copy(), state)  # whatever is kept of them, or done to them
+        self._checked("theta", self.inner.theta(after), grad.shape)
+        return after
 
     def theta(self, state: Any) -> Array:
         return self.inner.theta(state)
+
+    def _checked(self, what: str, found: Any, shape: tuple[int, ...]) -> Array:
+        found = np.asarray(found)
+        if found.shape != shape or found.dtype != np.float64:
+            n, wanted = shape
+            raise self._error(
+                f"'{what}' gives {found.dtype} {list(found.shape)} for {n} nodes, must be float64 {[n, wanted]}"
+            )
+        return np.asarray(found, np.float64)
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"optimizer.target: {self.target}: {problem}")
@@ -103,7 +113,7 @@ def _find(target: str) -> Any:
         raise InputError(f"optimizer.target: '{target}' must look like module:Class or file.py:Class")
     try:
         module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"optimizer.target: {place} cannot be imported: {_told(error)}") from error
     if not hasattr(module, name):
         raise InputError(f"optimizer.target: {place} has no '{name}'")
@@ -111,7 +121,7 @@ def _find(target: str) -> Any:
 
 
 def _import_file(file: Path) -> Any:
-    name = f"fdtrain_plugin_{file.stem}_{abs(hash(str(file)))}"
+    name = f"fdtrain_plugin_{file.stem}_{sha256(file.read_bytes()).hexdigest()}"  # an edited file is another module
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fdtrain.errors import InputError
+from fdtrain.outputs import check_folder
 from fdtrain.report.collect import read_runs
 from fdtrain.report.read import Run
 
@@ -28,8 +29,7 @@ def write_report(directories: Sequence[Path], out: Path | None = None, title: st
     """
     runs, notes = read_runs(directories)
     file = default_file(directories) if out is None else out
-    if not file.parent.is_dir():
-        raise InputError(f"--out {file}: there is no directory {file.parent}; make it, or name another")
+    check_folder(file)
     if file.is_dir():
         raise InputError(f"--out {file}: is a directory; name a file")
     from fdtrain.report.page import render

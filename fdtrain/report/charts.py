@@ -10,7 +10,8 @@ from typing import Any
 
 from fdtrain.report.compare import Group
 from fdtrain.report.read import Run
-from fdtrain.schedule import BYTES_PER_NUMBER, Field, Schedule
+from fdtrain.rounds import BYTES_PER_NUMBER, Field
+from fdtrain.schedule import Schedule
 from fdtrain.timeline import KINDS
 
 Figure = dict[str, Any]

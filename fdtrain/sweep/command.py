@@ -11,13 +11,14 @@ from typing import Any
 
 from rich.console import Console
 
-from fdtrain import config as configuration
 from fdtrain.errors import InputError
 from fdtrain.jobs import exit_on_signals
+from fdtrain.outputs import contents
 from fdtrain.sweep import display
 from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.runner import default_jobs, run_points
 from fdtrain.sweep.table import Results, atomically
+from fdtrain.yamlfile import read_mapping
 
 RECORD = "sweep.yaml"
 INTERRUPTED = 130
@@ -111,14 +112,7 @@ def _check_out(out: Path, sweep: Sweep) -> None:
     Raises:
         InputError: it does, or is none.
     """
-    if not os.path.lexists(out):
-        return
-    if not os.path.isdir(out):
-        raise InputError(f"--out {out}: is a file; name a directory")
-    try:
-        present: Sequence[str] = sorted(os.listdir(out))
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be read: {error.strerror}") from None
+    present = contents(out)
     if not present:
         return
     found = _recorded_name(out)
@@ -131,7 +125,7 @@ def _check_out(out: Path, sweep: Sweep) -> None:
 def _recorded_name(out: Path) -> Any:
     """The name of the sweep whose record is in `out`."""
     try:
-        record = configuration.read_mapping(out / RECORD)
+        record = read_mapping(out / RECORD)
     except InputError:
         return None
     return record.get("name") if "points" in record else None

@@ -38,15 +38,26 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
     written = []
     for figure in sweep.config.figures:
         file = out / "figures" / f"{figure.name}.png"
-        labels = (NAMES.get(figure.x, figure.x), NAMES.get(figure.y, figure.y))
+        labels = (_name(figure.x), _name(figure.y))
+        chosen = complete
+        for axis, among in figure.where.items():
+            chosen = chosen.filter(pl.col(axis).is_in(among))
+        if chosen.is_empty():
+            continue
         if figure.kind == "curves":
-            found, note = series(sweep, complete, out, figure)
+            found, note = series(sweep, chosen, out, figure)
             figures.draw_comparison(file, found, *labels, note=note)
             written.append(file)
-        elif points := scatter(sweep, complete, figure):
+        elif points := scatter(sweep, chosen, figure):
             figures.draw_scatter(file, points, *labels)
             written.append(file)
     return written
+
+
+def _name(column: str) -> str:
+    """How an axis is called that shows a column of the table."""
+    measure, at, epoch = column.partition("_at_")
+    return NAMES.get(measure, measure.replace("_", " ")) + (f" after epoch {epoch}" if at else "")
 
 
 def series(

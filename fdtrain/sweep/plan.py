@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from fdtrain import config as configuration
-from fdtrain import resources
+from fdtrain import resources, yamlfile
 from fdtrain.config import Config
 from fdtrain.errors import InputError
+from fdtrain.explain import check
 from fdtrain.sweep.schema import SweepConfig, Variant
 
 MAX_POINTS = 100_000
@@ -32,7 +33,7 @@ class Point:
     text: str  # the same as YAML, with all defaults
     error: str | None = None  # why it is not valid, on one line
     published: dict[str, float] = field(default_factory=dict)  # published_train, published_test
-    directory: str = field(init=False)  # relative to the sweep's; another one for other settings or other data
+    directory: str = field(init=False)  # within the sweep's; another one for other settings or other data
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(self.text.encode())
@@ -77,7 +78,7 @@ class Sweep:
                 for point in self.points
             ],
         }
-        return configuration.dump(content)
+        return yamlfile.dump(content)
 
 
 def describe(labels: dict[str, str]) -> str:
@@ -93,13 +94,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         InputError: the file is no sweep, or no combination of its axes is a configuration.
     """
-    content = configuration.read_mapping(path)
+    content = yamlfile.read_mapping(path)
     if "axes" not in content and "topology" in content:
         raise InputError(f"{path}: has no axes: is a configuration, not a sweep; give it to fdtrain run")
-    config = configuration.check(SweepConfig, content, str(path))
+    config = check(SweepConfig, content, str(path))
     base = _base(config, path)
     for override in overrides:
-        configuration.apply_override(base, override)
+        yamlfile.apply_override(base, override)
     found = points(config, base, path.parent)
     first = found[0].error
     if first is not None and all(point.error for point in found):
@@ -128,7 +129,7 @@ def _point(chosen: Sequence[tuple[str, str, Variant]], base: dict[str, Any], fol
     content, config, error = copy.deepcopy(base), None, None
     try:
         for key, value in overrides.items():
-            configuration.assign(content, key, copy.deepcopy(value), key)
+            yamlfile.assign(content, key, copy.deepcopy(value), key)
         config = configuration.from_mapping(content, source=describe(labels), base=folder)
     except InputError as refused:
         error = " ".join(str(refused).split())
@@ -138,7 +139,7 @@ def _point(chosen: Sequence[tuple[str, str, Variant]], base: dict[str, Any], fol
             value = getattr(variant.published, f"mse_{side}", None)
             if value is not None:
                 published[f"published_{side}"] = value
-    text = configuration.dump(content) if config is None else config.to_yaml()
+    text = yamlfile.dump(content) if config is None else config.to_yaml()
     return Point(labels, overrides, config, text, error, published)
 
 
@@ -155,7 +156,7 @@ def _base(sweep: SweepConfig, path: Path) -> dict[str, Any]:
         file = next((file for file in near if os.path.isfile(file)), None) or resources.find_config(
             sweep.base
         )
-        content = configuration.read_mapping(file)
+        content = yamlfile.read_mapping(file)
     except InputError as error:
         raise InputError(f"{path}: base: {error}") from None
     if "axes" in content:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from fdtrain.config import Config, dump
+from fdtrain.config import Config
+from fdtrain.explain import suggestion
+from fdtrain.section import Section
+from fdtrain.yamlfile import dump
 
 MEASURES = ("epochs", "mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes", "seconds")
 NETWORK = ("nodes", "edges", "mean_degree", "diameter", "spectral_gap")
@@ -20,10 +22,6 @@ COLUMNS = ("status", *MEASURES, *NETWORK, *TARGET, *EXCESS, *PUBLISHED, "error",
 
 CURVE_X = ("epochs", "rounds", "bytes", "seconds")
 CURVE_Y = ("mse_train", "mse_test", "disagreement")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def as_label(value: Any) -> str:
@@ -40,14 +38,14 @@ def _flow(value: Any) -> str:
     return "[" + ", ".join(as_label(inner) for inner in value) + "]"
 
 
-class Published(_Section):
+class Published(Section):
     """What a publication reports for a variant."""
 
     mse_train: float | None = Field(default=None, description="Final training MSE.", gt=0)
     mse_test: float | None = Field(default=None, description="Final test MSE.", gt=0)
 
 
-class Variant(_Section):
+class Variant(Section):
     """One value of an axis: what it sets in the base configuration."""
 
     set: dict[str, Any] = Field(
@@ -56,14 +54,14 @@ class Variant(_Section):
     published: Published | None = Field(default=None, description="Published results, shown beside.")
 
 
-class Target(_Section):
+class Target(Section):
     """A value to reach; adds the columns epochs_to_target and rounds_to_target."""
 
     metric: Literal["mse_train", "mse_test", "disagreement"] = Field(description="What must reach it.")
     value: float = Field(description="Reached at the first epoch at which the metric is at most this.")
 
 
-class Figure(_Section):
+class Figure(Section):
     """A picture of all runs, in figures/NAME.png."""
 
     kind: Literal["curves", "scatter"] = Field(
@@ -73,6 +71,9 @@ class Figure(_Section):
     x: str = Field(description="curves: epochs, rounds, bytes or seconds; scatter: a numeric column.")
     y: str = Field(description="curves: mse_train, mse_test or disagreement; scatter: a numeric column.")
     colour: str | None = Field(default=None, description="scatter: the axis whose labels get colours.")
+    where: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
+        default={}, description="axis: [labels]; only runs with one of these labels are drawn."
+    )
 
 
 Labels = Annotated[
@@ -83,7 +84,7 @@ Labels = Annotated[
 ]
 
 
-class SweepConfig(_Section):
+class SweepConfig(Section):
     """A sweep. A list of values becomes variants that set the axis' own key."""
 
     name: str = Field(
@@ -98,6 +99,9 @@ class SweepConfig(_Section):
     target: Target | None = Field(default=None, description="A value to reach.")
     baseline: Labels | None = Field(
         default=None, description="axis: label of the runs that excess_train and excess_test are relative to."
+    )
+    snapshots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = Field(
+        default=(), description="Epochs E for columns mse_train_at_E, mse_test_at_E and disagreement_at_E."
     )
     figures: Annotated[tuple[Figure, ...], Field(strict=False)] = Field(
         default=(), description="Pictures of all runs."
@@ -126,6 +130,10 @@ class SweepConfig(_Section):
         return self
 
     def _check_figure(self, where: str, figure: Figure) -> None:
+        for axis, labels in figure.where.items():
+            _known(f"{where}.where", axis, self.axes, "axis")
+            for label in labels:
+                _known(f"{where}.where.{axis}", label, self.axes[axis], "label")
         if figure.kind == "curves":
             _known(f"{where}.x", figure.x, CURVE_X, "x of curves")
             _known(f"{where}.y", figure.y, CURVE_Y, "y of curves")
@@ -153,7 +161,8 @@ class SweepConfig(_Section):
         target = TARGET if self.target else ()
         excess = EXCESS if self.baseline else ()
         published = any(variant.published for axis in self.axes.values() for variant in axis.values())
-        return (*MEASURES, *NETWORK, *target, *excess, *(PUBLISHED if published else ()))
+        early = [f"{metric}_at_{epoch}" for epoch in self.snapshots for metric in CURVE_Y]
+        return (*MEASURES, *NETWORK, *target, *early, *excess, *(PUBLISHED if published else ()))
 
     @property
     def numeric_columns(self) -> tuple[str, ...]:
@@ -225,6 +234,4 @@ def _check_keys(where: str, variant: Variant, before: list[tuple[str, str]]) -> 
 def _known(where: str, found: str, known: Iterable[str], what: str) -> None:
     options = [*known]
     if found not in options:
-        nearest = difflib.get_close_matches(found, options, n=1)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(options)}"
-        raise ValueError(f"{where}: '{found}' is no {what}; {hint}")
+        raise ValueError(f"{where}: '{found}' is no {what}; {suggestion(found, options)}")

@@ -14,7 +14,7 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.sweep.plan import Point, Sweep
-from fdtrain.sweep.schema import EXCESS, MEASURES, NETWORK, PUBLISHED, TARGET, SweepConfig
+from fdtrain.sweep.schema import CURVE_Y, EXCESS, MEASURES, NETWORK, PUBLISHED, TARGET, SweepConfig
 from fdtrain.topology import diameter, spectral_gap
 
 WHOLE = {"epochs", "rounds", "messages", "bytes", "nodes", "edges", "diameter", *TARGET}
@@ -123,6 +123,9 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
         reached = next((one for one in rows if getattr(one, target.metric) <= target.value), None)
         found = (None, None) if reached is None else (reached.epoch, reached.rounds)
         row |= dict(zip(TARGET, found, strict=True))
+    for epoch in sweep.snapshots:
+        for metric in CURVE_Y:
+            row[f"{metric}_at_{epoch}"] = getattr(rows[epoch - 1], metric) if epoch <= len(rows) else None
     return row
 
 

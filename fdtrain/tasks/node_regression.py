@@ -8,20 +8,19 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fdtrain import reference, rng
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
+from fdtrain.section import Section
 from fdtrain.tasks.base import Order, Samples
 
 Array = NDArray[np.float64]
 
 
-class NodeRegression(BaseModel):
+class NodeRegression(Section):
     """Supervised regression of a label per node, with squared error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Literal["node_regression"] = Field(default="node_regression", description="The task.")
     train_samples: int = Field(default=1000, description="N, training samples per epoch.", ge=1)

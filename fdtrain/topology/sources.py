@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
+from fdtrain.section import Section
 from fdtrain.topology.files import named_networks, networkx, read_graph, resolve
 
 MAX_NODES = 1_000_000
@@ -22,18 +23,15 @@ Nodes = Annotated[int, Field(description="|V|, the number of nodes.", ge=1, le=M
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class Redraw(BaseModel):
+class Redraw(Section):
     """A topology that changes while the network trains."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     every: int = Field(description="Draw a new graph every so many mini-batches.", ge=1)
 
 
-class Source(BaseModel, ABC):
+class Source(Section, ABC):
     """What all kinds share. ``draw`` makes one draw, connected or not; the service asks for another."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     is_random: ClassVar[bool] = False
 
     kind: str

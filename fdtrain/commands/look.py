@@ -1,0 +1,106 @@
+"""Commands that look: at a schedule, a topology, a configuration. Nothing runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from fdtrain import config, resources
+from fdtrain.commands.options import ConfigArgument, OverridesArgument, PluginsOption, load_experiment
+from fdtrain.config import Config
+from fdtrain.errors import InputError
+from fdtrain.experiment import build
+from fdtrain.progress import make_console
+from fdtrain.section import kinds_in
+from fdtrain.topology import TopologyConfig, TopologyService, describe, named_networks
+
+
+def plan(
+    config_name: ConfigArgument,
+    overrides: OverridesArgument = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds to show; the middle is left out.")] = 24,
+    figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
+    allow_plugins: PluginsOption = False,
+) -> int:
+    """Show the rounds of a mini-batch, what rides in each, and what they cost, without running anything."""
+    from fdtrain.timeline import render
+
+    job = load_experiment(config_name, overrides, allow_plugins=allow_plugins).job
+    schedule = job.schedule(job.batch)
+    make_console().print(render(schedule, rounds, job.optimizer.travels))
+    if figure is not None:
+        from fdtrain.figures import draw_schedule
+
+        draw_schedule(schedule, figure)
+        print(f"drawn into {figure}")
+    return 0
+
+
+def topology(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A kind (barabasi_albert), a graph file, a named network (abilene), or a CONFIG."
+        ),
+    ],
+    parameters: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the kind, e.g. nodes=50 m=2."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
+    figure: Annotated[Path | None, typer.Option(help="Draw the network into this PNG file.")] = None,
+) -> int:
+    """Describe a topology, and draw it."""
+    graph = _topology_service(source, parameters or [], seed).graph(minibatch)
+    table = Table(title=f"{source}", title_justify="left", show_header=False, box=None, pad_edge=False)
+    for key, value in describe(graph).items():
+        shown = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " "), shown)
+    make_console().print(table)
+    if figure is not None:
+        from fdtrain.figures import draw_topology
+
+        draw_topology(graph, figure, source)
+        print(f"drawn into {figure}")
+    return 0
+
+
+def _topology_service(source: str, parameters: list[str], seed: int) -> TopologyService:
+    """The topology of a kind, a configuration, a named network, or a graph file."""
+    kinds = {*kinds_in(TopologyConfig)} - {"bundle"}
+    if source in kinds:
+        return TopologyService(config.topology_from(source, parameters), seed)
+    if source.endswith((".yaml", ".yml")):
+        return build(config.load(resources.find_config(source), parameters)).topology
+    known = ", ".join([*sorted(kinds), *named_networks()])
+    if Path(source).suffix == "" and source not in named_networks():
+        raise InputError(
+            f"topology: '{source}' is no kind, no named network and no graph file; known: {known}"
+        )
+    return TopologyService(config.topology_from("file", [f"path={source}", *parameters]), seed)
+
+
+def check_config(
+    config_name: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="A file to check; without it, the schema is printed."),
+    ] = None,
+    overrides: OverridesArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The schema as JSON Schema, for editors.")] = False,
+    allow_plugins: PluginsOption = False,
+) -> int:
+    """Check a configuration and print it with all defaults; without one, print every key with its meaning."""
+    if config_name is not None:
+        print(load_experiment(config_name, overrides, allow_plugins=allow_plugins).config.to_yaml(), end="")
+    elif as_json:
+        print(json.dumps(Config.model_json_schema(), indent=2))
+    else:
+        from fdtrain.schema import describe_schema
+
+        make_console().print(describe_schema())
+    return 0

@@ -1,0 +1,91 @@
+"""Commands that measure: what the schemes cost in messages, and how fast they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fdtrain.commands.options import (
+    ConfigArgument,
+    OverridesArgument,
+    PluginsOption,
+    RanksOption,
+    load_experiment,
+)
+from fdtrain.driver import Observer, VerificationError
+from fdtrain.errors import InputError
+from fdtrain.jobs import count_ranks, launched_at, on_ranks, repeated
+from fdtrain.outputs import check_folder
+from fdtrain.team import Team
+
+
+def cost(
+    context: typer.Context,
+    config_name: ConfigArgument = "paper/table1",
+    overrides: OverridesArgument = None,
+    layers: Annotated[str | None, typer.Option(help="L, e.g. 1,2,3,4.", show_default=False)] = None,
+    batches: Annotated[str | None, typer.Option(help="B, e.g. 1,10,100.", show_default=False)] = None,
+    waves: Annotated[str | None, typer.Option(help="w, e.g. 1,10.", show_default=False)] = None,
+    consensus: Annotated[str | None, typer.Option(help="K, e.g. 1,3.", show_default=False)] = None,
+    ranks: RanksOption = "auto",
+    out: Annotated[Path | None, typer.Option(help="Also write the table into this CSV file.")] = None,
+) -> int:
+    """The paper's Table I: rounds and message sizes of all schemes by formula, as planned, and counted on the wire.
+
+    Without options for the configuration's own L, B, w and K.
+    """
+    from fdtrain.cost import measure, read_cases, render, write_csv
+
+    experiment = load_experiment(config_name, overrides, allow_plugins=False)
+    settings, training = experiment.config, experiment.config.training
+    if settings.task.bundle is not None or training.mode == "centralized":
+        raise InputError(
+            "cost: needs synthetic data, of which it draws as much as it needs, and training.mode: distributed"
+        )
+    if out is not None:
+        check_folder(out)
+    grid = read_cases(experiment, layers, batches, waves, consensus)
+    team: Team | None = context.obj
+
+    def work(team: Team, observer: Observer) -> None:
+        observer.started(settings.name, experiment.nodes, team.size, 0)
+        lines = [measure(settings, case, team) for case in grid]
+        observer.note(render(lines, settings.model.form))
+        if out is not None:
+            write_csv(out, lines)
+        differing = [line.case for line in lines if not line.agrees]
+        if differing:
+            raise VerificationError(f"cost: formula, plan and wire differ for {differing[0]}")
+
+    on_ranks(count_ranks(ranks, experiment, team), team, repeated(context), None, work)
+    return 0
+
+
+def bench(
+    context: typer.Context,
+    what: Annotated[Literal["rounds", "epochs", "start"], typer.Argument(help="What to measure.")],
+    config_name: ConfigArgument = "quickstart",
+    overrides: OverridesArgument = None,
+    ranks: RanksOption = "auto",
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements; the median counts.")] = 15,
+    allow_plugins: PluginsOption = False,
+) -> int:
+    """Measure: rounds of training against bare exchanges, epochs against plain NumPy, the start of the ranks."""
+    from fdtrain.bench import Benchmark
+
+    experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
+    if experiment.job.streamed or experiment.config.training.mode == "centralized":
+        raise InputError("bench: needs a static topology, a fixed data set and training.mode: distributed")
+    team: Team | None = context.obj
+
+    def work(team: Team, observer: Observer) -> None:
+        benchmark = Benchmark(experiment, team)
+        if what == "start":
+            observer.note(benchmark.start(launched_at()))
+        else:
+            observer.note(benchmark.rounds(repeats) if what == "rounds" else benchmark.epochs(repeats))
+
+    on_ranks(count_ranks(ranks, experiment, team), team, repeated(context), None, work)
+    return 0

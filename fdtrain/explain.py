@@ -1,0 +1,107 @@
+"""Content checked against models; what does not fit is explained in one line: where, what was found, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fdtrain.errors import InputError
+from fdtrain.optimizers import MixingConfig, OptimizerConfig, RateConfig
+from fdtrain.section import kinds_in, models_in
+from fdtrain.topology.sources import TopologyConfig
+from fdtrain.yamlfile import shown
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+# The sections that are chosen by their ``kind``, which pydantic writes into the location; None: nothing around them.
+_TAGGED = {
+    None: TopologyConfig,
+    "topology": TopologyConfig,
+    "mixing": MixingConfig,
+    "schedule": RateConfig,
+    "optimizer": OptimizerConfig,
+}
+
+
+def check(model: type[Checked], content: Any, source: str, *, whole: bool = False) -> Checked:
+    """`content` as a `model`; `whole` as in :func:`explain`.
+
+    Raises:
+        InputError: one line that names the source, the key, what was found, and what would be right.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error, [model], whole=whole)}") from None
+
+
+def explain(error: ValidationError, root: Sequence[type[BaseModel]], *, whole: bool = False) -> str:
+    """The first problem in one line, an unknown key before others since it is often their cause.
+
+    `root` are the models of the outermost level; `whole`: it is the whole configuration, and an unknown key may
+    belong to another of its sections.
+    """
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    before = [None if len(root) > 1 else "", *problem["loc"]]
+    location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
+    location = [part for part in location if not part.startswith(("literal[", "tuple["))]  # pydantic's own
+    where = " ".join(".".join(location).split())  # one line, whatever the keys are
+    message, found = problem["msg"].replace("a valid tuple", "a list"), shown(problem["input"])
+    match problem["type"]:
+        case "extra_forbidden":
+            kind = problem["loc"][-2] if len(problem["loc"]) - len(location) else ""
+            hint = _hint(problem["loc"], location, root, whole=whole)
+            return f"{where}: unknown key{f' of {kind}' if kind else ''}; {hint}{more}"
+        case "missing":
+            return f"{where}: is missing; it must be given{more}"
+        case "value_error":
+            return f"{where + ': ' if where else ''}{message.removeprefix('Value error, ')}{more}"
+        case "union_tag_not_found":
+            return f"{where}: needs a 'kind', one of {_choices(problem)}; found {found}{more}"
+        case "union_tag_invalid":
+            tag = problem.get("ctx", {}).get("tag", "")
+            nearest = difflib.get_close_matches(str(tag), _choices(problem).replace("'", "").split(", "), n=1)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+            return f"{where}.kind: unknown '{tag}', must be one of {_choices(problem)}{hint}{more}"
+    return f"{where}: {message[0].lower()}{message[1:]}, found {found}{more}"
+
+
+def _hint(
+    path: tuple[Any, ...], location: Sequence[str], root: Sequence[type[BaseModel]], *, whole: bool
+) -> str:
+    """What may have been meant by an unknown key."""
+    key, sections = location[-1], root[0].model_fields if whole else ()
+    elsewhere = [section for section in sections if key in _siblings((section, ""), root)]
+    if elsewhere and location[0] not in elsewhere:
+        return f"it belongs to '{elsewhere[0]}'"
+    return suggestion(key, _siblings(path, root), cutoff=0.5)
+
+
+def suggestion(found: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """The known name that is most like what was found, or all that are known."""
+    nearest = difflib.get_close_matches(found, known, n=1, cutoff=cutoff)
+    return f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
+
+
+def _choices(problem: Any) -> str:
+    return str(problem.get("ctx", {}).get("expected_tags", "")) or ", ".join(
+        kinds_in(_TAGGED[problem["loc"][-1] if problem["loc"] else None])
+    )
+
+
+def _siblings(path: tuple[Any, ...], root: Sequence[type[BaseModel]]) -> list[str]:
+    """The keys that are known where an unknown one was found."""
+    options = list(root)
+    for part in path[:-1]:
+        following: list[type[BaseModel]] = []
+        for option in options:
+            if part in option.model_fields:
+                following += models_in(option.model_fields[part].annotation)
+        tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == part]
+        options = following or tagged or options
+    return sorted({name for option in options for name in option.model_fields})

@@ -1,0 +1,74 @@
+"""Small jobs of an experiment, and what the oracle has to know to compute the same (SPEC §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import reference, rng
+from fdtrain.experiment import Experiment, run_job
+from fdtrain.graph import Graph
+from fdtrain.job import Job
+from fdtrain.service import Host, Outcome
+from fdtrain.tasks.base import DataService, Samples
+from fdtrain.team import Team
+from fdtrain.topology.service import TopologyService
+
+Array = NDArray[np.float64]
+
+
+class Trials:
+    """Runs them on rank 0 of a team, each a job for the whole team."""
+
+    def __init__(self, experiment: Experiment, team: Team) -> None:
+        self.experiment, self._team = experiment, team
+        self.job = job = experiment.job
+        self.model = reference.Model(
+            job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope
+        )
+
+    def run(self, theta: Array, limit: int) -> Outcome:
+        """The experiment's first `limit` mini-batches, from `theta` [V, p]."""
+        job = replace(self.job, limit=limit, epochs=-(-limit // self.job.minibatches))
+        return self.execute(job, self.experiment.topology, self.experiment.data, theta)
+
+    def execute(self, job: Job, topology: TopologyService, data: DataService, theta: Array) -> Outcome:
+        """Any job, from `theta` [V, p]."""
+        host = Host(job, topology, data, theta, self._team.size)
+        run_job(job, self._team, host)
+        return host.outcome
+
+    def minibatches(self, count: int) -> Iterator[tuple[Graph, Any, Samples]]:
+        """Graph, shift matrix and samples of the first mini-batches, as the oracle sees them: whole."""
+        job, data, topology = self.job, self.experiment.data, self.experiment.topology
+        for t in range(count):
+            epoch, k = divmod(t, job.minibatches)
+            graph = topology.graph(t)
+            chosen = data.order(epoch)[k * job.batch : (k + 1) * job.batch]
+            if job.streamed:
+                samples = data.minibatch(t, chosen, graph)
+            else:
+                train, _ = data.dataset(graph)
+                samples = Samples(train.x[chosen], train.y[chosen])
+            yield graph, reference.shift_matrix(graph.adjacency(), job.shift), samples
+
+    def equal_theta(self) -> Array:
+        """The first node's initial θ at every node, [V, p]."""
+        return np.tile(self.experiment.theta[0], (self.experiment.nodes, 1))
+
+    def different_theta(self) -> Array:
+        """Initial parameters [V, p] that differ from node to node."""
+        theta = self.experiment.theta
+        spread = 0.1 * max(float(np.abs(theta).max()), 0.1)
+        draws = rng.generator(self.experiment.config.seed, "verify")
+        return theta + spread * draws.standard_normal(theta.shape)
+
+
+def relative(found: Array, wanted: Array) -> float:
+    """max |found − wanted| / max |wanted|."""
+    scale = float(np.abs(wanted).max()) or 1.0
+    return float(np.abs(found - wanted).max()) / scale
