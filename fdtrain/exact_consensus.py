@@ -56,7 +56,7 @@ def _on_parameters(
         resting = replace(job, optimizer=DSGD(Constant(0.0)))
         mixed = trials.execute(resting, topology, data, stepped).theta
         theta = theta - lr * trials.model.centralized_gradient(S, *data.samples, theta)
-        error = max(error, relative(mixed, np.tile(theta, (nodes, 1))))
+        error = float(np.maximum(error, relative(mixed, np.tile(theta, (nodes, 1)))))  # NaN stays
     return f"D-SGD on a complete graph of {nodes} = SGD, {minibatches} mini-batches", error
 
 

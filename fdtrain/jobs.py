@@ -81,7 +81,7 @@ def repeated(context: typer.Context, **changed: Any) -> list[str]:
                 positional.append(str(given))
             case given:
                 options += [parameter.opts[0], str(given)]
-    return positional + options
+    return [positional[0], *options, "--", *positional[1:]]
 
 
 def on_ranks(

@@ -127,13 +127,13 @@ def test_saturated_activations_verify(tmp_path: Path, overrides: list[str]) -> N
         (
             "run smoke a.b=1 c=2 --ranks 4 --no-verify --overwrite --figures",
             {"out": Path("runs/now")},
-            "run smoke a.b=1 c=2 --out runs/now --overwrite --no-verify",
+            "run --out runs/now --overwrite --no-verify -- smoke a.b=1 c=2",
         ),
-        ("run smoke --allow-plugins", {}, "run smoke --verify --allow-plugins"),
-        ("verify smoke", {}, "verify smoke --minibatches 3 --out verify.json"),
-        ("cost", {}, "cost paper/table1"),
-        ("cost x a=1 --waves 1,10 --out c.csv", {}, "cost x a=1 --waves 1,10 --out c.csv"),
-        ("bench start --ranks pure", {}, "bench start quickstart --repeats 15"),
+        ("run smoke --allow-plugins", {}, "run --verify --allow-plugins -- smoke"),
+        ("verify smoke", {}, "verify --minibatches 3 --out verify.json -- smoke"),
+        ("cost", {}, "cost -- paper/table1"),
+        ("cost x a=1 --waves 1,10 --out c.csv", {}, "cost --waves 1,10 --out c.csv -- x a=1"),
+        ("bench start --ranks pure", {}, "bench --repeats 15 -- start quickstart"),
     ],
 )
 def test_rank_0_repeats_the_command(given: str, changed: dict[str, Any], expected: str) -> None:
