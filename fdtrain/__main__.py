@@ -1,5 +1,6 @@
 """``fdtrain`` and ``python -m fdtrain``: the command line, or one rank of it under an MPI launcher."""
 
+import os
 import sys
 
 
@@ -10,7 +11,13 @@ def main() -> int:
     if launched_size() is None:
         from fdtrain.cli import main as command_line
 
-        return command_line()
+        try:
+            status = command_line()
+            sys.stdout.flush()
+        except BrokenPipeError:  # as of `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        return status
     try:
         from fdtrain.worker import main as rank
     except ImportError as error:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from fdtrain import config as configuration
 from fdtrain.config import Config
@@ -147,15 +146,17 @@ def _shared(total: int, count: int) -> float:
 
 def render(lines: Sequence[Line], form: Form) -> str:
     """The table of a layer's form as text: a line per case."""
-    title = (
-        f"Table I, {form} form: B' = ⌈B/w⌉ waves, R = {'L−1' if form == 'receiver' else 'L'} backward rounds of each.\n"
-        "Rounds of a mini-batch; message: average numbers from a node to a neighbour in a round."
-    )
-    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("scheme", "L", "B", "w", "K", "rounds", "formula", "planned", "measured"):
-        left = heading in ("scheme", "rounds")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for heading in ("message: formula", "planned", "measured", "peak", ""):
+    R = "L−1" if form == "receiver" else "L"
+    title = [
+        f"Table I, {form} form: L layers, B samples in B' = ⌈B/w⌉ waves, K rounds of consensus, R = {R}",
+        *(f"  {name:<13} {scheme.formula:<14} rounds" for name, scheme in SCHEMES.items()),
+        "Rounds of a mini-batch, and numbers in a message on average (peak: at most); as the",
+        "formula has them, as the schedule plans them, as they were counted on the wire.",
+    ]
+    table = Table(box=None, header_style="", padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("scheme", "L", "B", "w", "K", "rounds:\nformula", "plan", "wire"):
+        table.add_column(heading, justify="left" if heading == "scheme" else "right", no_wrap=True)
+    for heading in ("numbers:\nformula", "plan", "wire", "peak", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         case, sizes = line.case, [number / line.rounds.planned for number in line.numbers]
@@ -163,7 +164,6 @@ def render(lines: Sequence[Line], form: Form) -> str:
             case.scheme,
             *(f"{value:,}" for value in (case.layers, case.batch, case.wave)),
             str(case.consensus or "–"),
-            SCHEMES[case.scheme].formula,
             *(f"{value:,}" for value in line.rounds),
             *(f"{size:,.2f}" for size in sizes),
             f"{line.peak:,}",
@@ -171,7 +171,9 @@ def render(lines: Sequence[Line], form: Form) -> str:
         )
     stream = io.StringIO()
     Console(file=stream, width=150, no_color=True, highlight=False).print(table)
-    return "\n".join(part.rstrip() for part in stream.getvalue().splitlines())
+    rows = [part.rstrip() for part in stream.getvalue().splitlines()]
+    agree = sum(line.agrees for line in lines)
+    return "\n".join([*title, "", *rows, f"{agree} of {len(lines)} rows: formula = plan = wire"])
 
 
 def write_csv(file: Path, lines: Sequence[Line]) -> None:

@@ -57,6 +57,8 @@ def explain(error: ValidationError, root: Sequence[type[BaseModel]], *, whole: b
             kind = problem["loc"][-2] if len(problem["loc"]) - len(location) else ""
             hint = _hint(problem["loc"], location, root, whole=whole)
             return f"{where}: unknown key{f' of {kind}' if kind else ''}; {hint}{more}"
+        case "model_type" | "dict_type":
+            return f"{where}: must be a section of keys, {{key: value, …}}, found {found}{more}"
         case "missing":
             return f"{where}: is missing; it must be given{more}"
         case "value_error":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Self, Union
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fdtrain.errors import InputError
 from fdtrain.mixing import Laplacian, Metropolis, Mixing
@@ -81,10 +81,15 @@ class StepRate(Section):
 
 
 class CosineRate(Section):
-    """From α down to `final` along half a cosine."""
+    """final + (α − final)(1 + cos(π e/epochs))/2 in epoch e, and final from then on."""
 
     kind: Literal["cosine"] = "cosine"
-    final: float = Field(default=0.0, description="Learning rate at the end.", ge=0, allow_inf_nan=False)
+    final: float = Field(
+        default=0.0,
+        description="The learning rate itself at the end, not a fraction.",
+        ge=0,
+        allow_inf_nan=False,
+    )
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Epochs until then; left out: training.epochs."
     )
@@ -109,6 +114,14 @@ class OptimizerSection(Section):
     clip_norm: Positive | None = Field(
         default=None, description="Every node scales its gradient down to at most this Euclidean norm."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.schedule, CosineRate) and self.schedule.final > self.lr:
+            raise ValueError(
+                f"schedule.final: is a learning rate too and must be at most lr = {self.lr:g}, found {self.schedule.final:g}"
+            )
+        return self
 
     def rate(self, minibatches: int, epochs: int) -> Rate:
         """α of mini-batch t, where an epoch has so many mini-batches, and the training so many epochs."""
@@ -212,7 +225,7 @@ class NaiveAdamConfig(_EpsilonForm, Decentralized):
 
 
 class PluginConfig(Decentralized):
-    """An optimizer of your own; needs ``--allow-plugins``."""
+    """An optimizer of your own; needs --allow-plugins."""
 
     kind: Literal["plugin"] = "plugin"
     target: Annotated[str, Field(min_length=3)] = Field(

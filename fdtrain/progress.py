@@ -163,7 +163,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     table = Table(
         title="Agreement with the centralized reference", title_justify="left", box=None, pad_edge=False
     )
-    table.add_column("§7", justify="right")
+    table.add_column("no.", justify="right")
     table.add_column("comparison", overflow="fold")
     table.add_column("error", justify="right", no_wrap=True)
     table.add_column("allowed", justify="right", no_wrap=True)

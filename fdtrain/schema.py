@@ -9,19 +9,31 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from fdtrain.config import Config
 from fdtrain.section import models_in
 
 
-def describe_schema() -> Table:
-    """All keys of a configuration."""
+def describe_schema(width: int) -> Table:
+    """All keys of a configuration; on a console of little `width` a key's meaning stands below it."""
+    if width < 110:
+        return _narrow()
     table = Table(title="Configuration keys", title_justify="left", box=None, pad_edge=False)
     for heading in ("key", "type", "default", "meaning"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "key")
     for key, kind, default, meaning in keys(Config):
         table.add_row(key, kind, default, escape(meaning))
+    return table
+
+
+def _narrow() -> Table:
+    table = Table(title="Configuration keys", title_justify="left", box=None, pad_edge=False, show_header=False)
+    for key, kind, default, meaning in keys(Config):
+        facts = kind + (f", default {default}" if default not in ("", "required") else f" {default}".rstrip())
+        table.add_row(f"[bold]{key}[/]  {escape(facts)}")
+        table.add_row(Padding(escape(meaning), (0, 0, 0, 4)))
     return table
 
 
@@ -57,7 +69,7 @@ def _alternatives(options: list[type[BaseModel]], key: str) -> Iterator[tuple[st
 def _type_name(field: FieldInfo) -> str:
     limits = [
         f"{sign} {getattr(limit, name)}"
-        for limit in field.metadata
+        for limit in [*field.metadata, *_inner(field.annotation)]
         for sign, name in _LIMITS
         if hasattr(limit, name) and abs(getattr(limit, name)) < 2**31
     ]
@@ -65,6 +77,14 @@ def _type_name(field: FieldInfo) -> str:
 
 
 _LIMITS = ((">", "gt"), ("≥", "ge"), ("<", "lt"), ("≤", "le"))
+
+
+def _inner(annotation: Any) -> Iterator[Any]:
+    """The limits of a number that may be left out."""
+    for argument in get_args(annotation):
+        if get_origin(argument) is Annotated:
+            for limit in get_args(argument)[1:]:
+                yield from getattr(limit, "metadata", [limit])
 
 
 def _name(annotation: Any) -> str:

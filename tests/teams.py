@@ -1,14 +1,19 @@
-"""Training in the threads of the test's own process, and the data for it."""
+"""Training in the threads of the test's own process: the data for it, and small configurations."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from fdtrain.experiment import Experiment, run_job
+from fdtrain import cli
+from fdtrain.config import from_mapping
+from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.layers.gcnn import Gcnn
@@ -22,6 +27,7 @@ from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import BundleSource
 from fdtrain.training import follow
+from fdtrain.verify import Verifier
 
 
 def serve(job: Job, host: Host, ranks: int) -> Host:
@@ -114,3 +120,52 @@ def trained(
 
 def still(graph: Graph) -> TopologyService:
     return TopologyService(BundleSource(connected=False), 0, graph)
+
+
+def content(change: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "seed": 3,
+        "topology": {"kind": "barabasi_albert", "nodes": 9, "m": 2},
+        "model": {"sizes": [5, 4, 1], "activation": "sigmoid"},
+        "task": {"train_samples": 10, "test_samples": 3},
+        "training": {"epochs": 4, "batch": 4, "wave": 3},
+        "optimizer": {"kind": "d_sgd", "lr": 0.01},
+    }
+    for section, values in change.items():
+        replaced = "kind" in values
+        made[section] = values if replaced else made[section] | values
+    return made
+
+
+def experiment(
+    change: dict[str, Any], base: Path | None = None, *, allow_plugins: bool = False
+) -> Experiment:
+    return build(from_mapping(content(change), base=base), allow_plugins=allow_plugins)
+
+
+def verified(made: Experiment, ranks: int) -> list[Any]:
+    def work(team: Team) -> Any:
+        if team.rank > 0:
+            return follow(team)
+        found = Verifier(made, team).full(4)
+        team.dismiss()
+        return found
+
+    found: list[Any] = in_threads(ranks, work)
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, change: dict[str, Any], *options: str) -> str:
+    """What ``fdtrain run`` says that refuses a configuration: one line, exit status 2, and no directory is made."""
+    config = folder / "config.yaml"
+    config.write_text(json.dumps(content(change)), encoding="utf-8")
+    status = cli.main(["run", str(config), "--ranks", "1", "--out", str(folder / "run"), *options])
+    said = capsys.readouterr()
+    assert status == 2, said
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("error: ")
+    assert lines[0].isprintable()
+    assert not (folder / "run").exists()
+    return lines[0].removeprefix("error: ")

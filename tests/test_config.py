@@ -107,7 +107,7 @@ def test_words_are_no_numbers(tmp_path: Path, text: str) -> None:
         ("---\nseed: 1\n", "line 3: not valid YAML: but found another document"),
         ("name: no\n", "name: input should be a valid string, found False"),
         ("seed: 2026-01-01\n", "seed: input should be a valid integer, found datetime.date"),
-        ("training:\n", "training: input should be a valid dictionary or instance of Training, found None"),
+        ("training:\n", "training: must be a section of keys, {key: value, …}, found None"),
         ("7: 1\n", "7: keys should be strings, found 7"),
     ],
 )
@@ -182,7 +182,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task": {"kind": "other"}}, "task.kind: input should be 'node_regression', found 'other'"),
     # types
     ({"topology": 3}, "topology: input should be a valid dictionary"),
-    ({"model": [1]}, "model: input should be a valid dictionary"),
+    ({"model": [1]}, "model: must be a section of keys, {key: value, …}, found [1]"),
     ({"model": {"sizes": 2}}, "model.sizes: input should be a list, found 2"),
     ({"model": {"sizes": [2.5, 1]}}, "model.sizes.0: input should be a valid integer"),
     ({"model": {"activation": 3}}, "config: model.activation: input should be 'sigmoid', 'tanh'"),

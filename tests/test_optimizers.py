@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 from collections.abc import Callable, Iterator
@@ -12,18 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import fdtrain, one_line_error
-from teams import Given, error, make_job, run, still, trained
+from teams import Given, content, error, experiment, make_job, refused, still, trained, verified
 
-from fdtrain import cli, driver, reference
-from fdtrain.config import from_mapping
-from fdtrain.errors import DivergenceError, InputError
-from fdtrain.experiment import Experiment, build
+from fdtrain import driver, reference
 from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.mixing import Laplacian, Metropolis
-from fdtrain.optim import dsgd
 from fdtrain.optim.adam import Adam
 from fdtrain.optim.clipped import Clipped, clip_rows
 from fdtrain.optim.dadam import DAdam
@@ -35,13 +29,10 @@ from fdtrain.optim.plugin import Plugin
 from fdtrain.optim.rates import Constant, Cosine, Exponential, Rate, Step
 from fdtrain.optim.sgd import SGD
 from fdtrain.schemes import SCHEMES
-from fdtrain.service import EpochRow, Host, Plateau
+from fdtrain.service import Host
 from fdtrain.tasks.base import Samples
-from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import ErdosRenyi, Redraw
-from fdtrain.training import follow
-from fdtrain.verify import Verifier
 
 Array = np.ndarray
 
@@ -560,39 +551,6 @@ def test_clip_rows() -> None:
 # ---- runs from configurations
 
 
-def content(change: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "seed": 3,
-        "topology": {"kind": "barabasi_albert", "nodes": 9, "m": 2},
-        "model": {"sizes": [5, 4, 1], "activation": "sigmoid"},
-        "task": {"train_samples": 10, "test_samples": 3},
-        "training": {"epochs": 4, "batch": 4, "wave": 3},
-        "optimizer": {"kind": "d_sgd", "lr": 0.01},
-    }
-    for section, values in change.items():
-        replaced = "kind" in values
-        made[section] = values if replaced else made[section] | values
-    return made
-
-
-def experiment(
-    change: dict[str, Any], base: Path | None = None, *, allow_plugins: bool = False
-) -> Experiment:
-    return build(from_mapping(content(change), base=base), allow_plugins=allow_plugins)
-
-
-def verified(made: Experiment, ranks: int) -> list[Any]:
-    def work(team: Team) -> Any:
-        if team.rank > 0:
-            return follow(team)
-        found = Verifier(made, team).full(4)
-        team.dismiss()
-        return found
-
-    found: list[Any] = in_threads(ranks, work)
-    return found
-
-
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize(
     ("kind", "scheme", "K"),
@@ -696,406 +654,6 @@ def test_centralized_training_by_hand(kind: str, clip: float | None) -> None:
     assert (clipped > 0) is (clip is not None)
 
 
-# ---- early stop
-
-
-def rows(*values: float) -> Iterator[EpochRow]:
-    for epoch, value in enumerate(values, start=1):
-        yield EpochRow(epoch, value, 100.0 - epoch, 0.0, 0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("values", "patience", "min_delta", "stop"),
-    [
-        ([5, 4, 3, 2, 1], 1, 0.0, None),
-        ([5, 5, 5], 1, 0.0, 2),  # equal is no improvement
-        ([5, 5, 5], 2, 0.0, 3),
-        ([5, 6, 4, 7, 3, 8, 2], 2, 0.0, None),  # an improvement starts the count anew
-        ([5, 6, 4, 7, 8], 2, 0.0, 5),
-        ([5, 6, 7, 4, 5, 6, 7, 1], 3, 0.0, 7),
-        ([100, 91, 83, 75, 70], 1, 0.1, 2),  # 9 % of the best is too little; of 100, not of what came last
-        ([100, 91, 89, 81, 80.5], 2, 0.1, 5),
-        ([100, 91, 89, 81, 79], 2, 0.1, None),
-        ([100, 90, 80], 1, 0.1, 2),  # 10 % exactly is not more than 10 %
-        ([100, 99, 98, 97, 96, 95], 5, 0.1, 6),  # slow progress below min_delta does not count
-        ([math.nan, math.nan], 2, 0.0, 2),
-        ([math.inf, 1, 1], 1, 0.0, 1),
-        ([math.nan, 3, 3, 3], 2, 0.0, 4),
-    ],
-)
-def test_plateau(values: list[float], patience: int, min_delta: float, stop: int | None) -> None:
-    plateau = Plateau("mse_train", patience, min_delta)
-    told = [(row.epoch, why) for row in rows(*values) if (why := plateau.reached(row)) is not None]
-    assert (told[0][0] if told else None) == stop
-
-
-def test_what_a_plateau_says() -> None:
-    plateau = Plateau("mse_train", 2, 0.25)
-    said = [plateau.reached(row) for row in rows(8.0, 4.0, 3.5, 3.25)]
-    assert said == [
-        None, None, None,
-        "stopped early after epoch 4: mse_train has not improved on 4 of epoch 2 by 0.25 of it for 2 epochs",
-    ]  # fmt: skip
-    falling = Plateau("mse_test", 1, 0.0)  # the other metric falls
-    assert [falling.reached(row) for row in rows(1.0, 1.0, 1.0)] == [None] * 3
-
-
-def outcome(folder: Path) -> str:
-    found: str = json.loads((folder / "environment.json").read_text())["outcome"]
-    return found
-
-
-@pytest.mark.parametrize("metric", ["mse_train", "mse_test"])
-@pytest.mark.parametrize("mode", ["distributed", "centralized"])
-def test_early_stop(tmp_path: Path, mode: str, metric: str) -> None:
-    """It ends after the epoch that the whole run's metrics say, and leaves what a run of so many epochs leaves."""
-    kind, lr = ("d_sgd", 0.5) if mode == "distributed" else ("sgd", 0.9)
-    change: dict[str, Any] = {"training": {"mode": mode, "epochs": 40}, "optimizer": {"kind": kind, "lr": lr}}
-    whole = driver.run(content(change), out=tmp_path / "whole", verify=False)
-    assert outcome(tmp_path / "whole") == "complete"
-    values = [getattr(row, metric) for row in whole.rows]
-    best, since, end = math.inf, 0, None
-    for epoch, value in enumerate(values, start=1):
-        if value < 0.95 * best:
-            best, since = value, epoch
-        elif epoch - since >= 3:
-            end = epoch
-            break
-    assert end is not None
-    assert 5 < end < 40
-    change["training"]["early_stop"] = {"metric": metric, "patience": 3, "min_delta": 0.05}
-    for ranks in (1, 3) if mode == "distributed" else (1,):
-        out = tmp_path / f"stopped-{ranks}"
-        stopped = driver.run(content(change), out=out, ranks=ranks, verify=False)
-        assert stopped.rows == whole.rows[:end]
-        assert outcome(out).startswith(
-            f"stopped early after epoch {end}: {metric} has not improved on {best:.5g} of epoch"
-        )
-        assert len((out / "metrics.csv").read_text().splitlines()) == 1 + end
-    change["training"] = {"mode": mode, "epochs": end}
-    short = driver.run(content(change), out=tmp_path / "short", verify=False)
-    assert short.theta.tobytes() == stopped.theta.tobytes()
-    assert short.ledger.total == stopped.ledger.total
-
-
-def test_a_run_that_reached_its_last_epoch_is_complete(tmp_path: Path) -> None:
-    change = {"training": {"epochs": 3, "early_stop": {"patience": 2, "min_delta": 0.9}}}
-    result = driver.run(content(change), out=tmp_path / "run", verify=False)
-    assert len(result.rows) == 3
-    assert outcome(tmp_path / "run") == "complete"
-
-
-def test_outcomes(tmp_path: Path) -> None:
-    driver.run(content({}), out=tmp_path / "complete")
-    assert outcome(tmp_path / "complete") == "complete"
-    diverging: dict[str, Any] = {"model": {"activation": "identity"}}
-    for mode, kind in (("distributed", "d_sgd"), ("centralized", "sgd")):
-        diverging |= {"training": {"mode": mode}, "optimizer": {"kind": kind, "lr": 1e40}}
-        with pytest.raises(DivergenceError) as caught:
-            driver.run(content(diverging), out=tmp_path / mode, verify=False)
-        assert outcome(tmp_path / mode) == str(caught.value)
-        assert "training diverged: epoch 1" in str(caught.value)
-
-    def interrupt(row: EpochRow) -> None:
-        if row.epoch == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        driver.run(content({}), out=tmp_path / "interrupted", on_epoch=interrupt)
-    assert outcome(tmp_path / "interrupted") == "interrupted"
-
-
-# ---- plugins
-
-MOMENTUM = """
-from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
-
-
-class State(NamedTuple):
-    theta: np.ndarray
-    velocity: np.ndarray
-    t: int
-
-
-@dataclass(frozen=True)
-class Momentum:
-    lr: object
-    beta: float = 0.9
-    travels = ("θ",)
-    mixes_gradient = False
-
-    def init(self, theta):
-        return State(theta.copy(), np.zeros_like(theta), 0)
-
-    def outgoing(self, state, grad):
-        return state.theta
-
-    def step(self, grad, mixed, state):
-        velocity = self.beta * state.velocity + grad
-        return State(mixed - self.lr(state.t) * velocity, velocity, state.t + 1)
-
-    def theta(self, state):
-        return state.theta
-
-
-class NoOutgoing:
-    travels, mixes_gradient = ("θ",), False
-    def __init__(self, lr): ...
-    def init(self, theta): return theta
-    def step(self, grad, mixed, state): return mixed
-    def theta(self, state): return state
-
-
-class Narrow(Momentum):
-    def outgoing(self, state, grad): return state.theta[:, 1:]
-
-
-class Whole(Momentum):
-    def theta(self, state): return state.theta[0]
-
-
-class Integers(Momentum):
-    def outgoing(self, state, grad): return state.theta.astype(int)
-
-
-class Raises(Momentum):
-    def step(self, grad, mixed, state): raise ValueError("two\\nlines")
-
-
-class InPlace(Momentum):
-    def step(self, grad, mixed, state):
-        grad *= self.lr(state.t)
-        mixed -= grad
-        return State(mixed, grad, state.t + 1)
-
-
-class Number(Momentum):
-    travels = 5
-
-
-class Property(Momentum):
-    @property
-    def travels(self): raise RuntimeError("no travels today")
-
-
-class MixesGradient(Momentum):
-    mixes_gradient = True
-    def outgoing(self, state, grad): return grad
-    def step(self, grad, mixed, state):
-        return State(state.theta - self.lr(state.t) * mixed, mixed.copy(), state.t + 1)
-"""
-
-
-def plugged(target: str, **change: Any) -> dict[str, Any]:
-    section = {"kind": "plugin", "target": target, "lr": 0.01} | change.pop("optimizer", {})
-    return {"optimizer": section, "training": {"epochs": 2}} | change
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Holds my_optimizer.py and copy_of_dsgd.py; is not the working directory."""
-    place = tmp_path / "my configs"
-    place.mkdir()
-    (place / "my_optimizer.py").write_text(MOMENTUM, encoding="utf-8")
-    (place / "copy_of_dsgd.py").write_text(Path(dsgd.__file__).read_text(encoding="utf-8"), encoding="utf-8")
-    (place / "broken.py").write_text("def f(:\n", encoding="utf-8")
-    (place / "raising.py").write_text("1 / 0\n", encoding="utf-8")
-    (place / "exiting.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    return place
-
-
-@pytest.mark.parametrize("wave", [1, 4])
-def test_a_plugin_follows_its_own_recursion(folder: Path, wave: int) -> None:
-    """Momentum SGD from a file beside the configuration, with a parameter, against matrices; on 1, 2 and V ranks."""
-    section = {"parameters": {"beta": 0.5}, "schedule": {"kind": "step", "every": 1, "factor": 0.25}}
-    change = plugged("my_optimizer.py:Momentum", optimizer=section, model={"init": {"per_node": True}})
-    change["training"] |= {"wave": wave}
-    found = {r: run(experiment(change, folder, allow_plugins=True), r).outcome.theta for r in (1, 2, 9)}
-    assert found[1].tobytes() == found[2].tobytes() == found[9].tobytes()
-
-    made = experiment(change, folder, allow_plugins=True)
-    A = made.topology.graph(0).adjacency()
-    S, W = reference.shift_matrix(A, SHIFT), reference.mixing_matrix(A, "metropolis", 0.0)
-    oracle = reference.Model((5, 4, 1), ("sigmoid", "sigmoid"), "receiver")
-    train, theta, velocity = made.data.dataset(made.topology.graph(0))[0], made.theta, 0.0
-    for epoch in (0, 1):
-        order = made.data.order(epoch)
-        for chosen in (order[:4], order[4:8], order[8:]):
-            gradient = oracle.local_gradients(S, train.x[chosen], train.y[chosen], theta)
-            velocity = 0.5 * velocity + gradient
-            theta = W @ theta - 0.01 * 0.25**epoch * velocity
-    assert error(found[1], theta) <= 1e-11
-    assert "by your optimizer's own step" in verified(made, 2)[2].name
-    assert all(comparison.passed for comparison in verified(made, 2))
-
-
-@pytest.mark.parametrize("target", ["copy_of_dsgd.py:DSGD", "copy_of_dsgd:DSGD", PLUGIN])
-@pytest.mark.parametrize("scheme", ["piggyback_do", "piggyback"])
-def test_a_copy_of_d_sgd_has_its_bits(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str, scheme: str
-) -> None:
-    monkeypatch.syspath_prepend(folder)
-    training = {"scheme": scheme, "consensus_rounds": 1 + (scheme == "piggyback")}
-    section = {"lr": 0.01, "clip_norm": 0.1, "schedule": {"kind": "cosine"}}
-    own = experiment({"optimizer": section | {"kind": "d_sgd"}, "training": training})
-    wanted = run(own, 1).outcome
-    change = {"optimizer": section | {"kind": "plugin", "target": target}, "training": training}
-    for ranks in (1, 2, 9):
-        found = run(experiment(change, folder, allow_plugins=True), ranks).outcome
-        assert found.theta.tobytes() == wanted.theta.tobytes()
-        assert found.rows == wanted.rows
-        assert found.ledger.total == wanted.ledger.total
-
-
-@pytest.mark.parametrize("scheme", ["piggyback_do", "piggyback", "per_batch"])
-def test_a_plugin_may_keep_and_change_what_it_is_given(folder: Path, scheme: str) -> None:
-    """Else its θ is the array that the engine empties before the next mini-batch, and the run is silently wrong."""
-    training, lr = {"scheme": scheme}, {"lr": 0.01}
-    wanted = run(experiment({"optimizer": {"kind": "d_sgd"} | lr, "training": training}), 1).outcome
-    section = {"kind": "plugin", "target": "my_optimizer.py:InPlace"} | lr
-    found = run(
-        experiment({"optimizer": section, "training": training}, folder, allow_plugins=True), 2
-    ).outcome
-    assert found.theta.tobytes() == wanted.theta.tobytes()
-    assert found.gradient.tobytes() == wanted.gradient.tobytes()
-
-
-@pytest.mark.parametrize(("scheme", "K"), [("per_sample", 2), ("per_batch", 1), ("piggyback", 2)])
-def test_a_plugin_that_mixes_the_gradient(folder: Path, scheme: str, K: int) -> None:
-    """The same as naive SGD; the verifier follows its messages wave by wave."""
-    training = {"scheme": scheme, "consensus_rounds": K}
-    section = {"lr": 0.01, "clip_norm": 0.05}
-    made = experiment(
-        {"optimizer": section | {"kind": "plugin", "target": "my_optimizer.py:MixesGradient"}, "training": training},
-        folder, allow_plugins=True,
-    )  # fmt: skip
-    naive = experiment({"optimizer": section | {"kind": "naive_sgd"}, "training": training})
-    assert run(made, 3).outcome.theta.tobytes() == run(naive, 1).outcome.theta.tobytes()
-    assert all(comparison.passed for comparison in verified(made, 2))
-
-
-def command(capsys: pytest.CaptureFixture[str], folder: Path, change: dict[str, Any], *options: str) -> str:
-    """What ``fdtrain run`` says that refuses a configuration: one line, exit status 2, and no directory is made."""
-    config = folder / "config.yaml"
-    config.write_text(json.dumps(content(change)), encoding="utf-8")
-    status = cli.main(["run", str(config), "--ranks", "1", "--out", str(folder / "run"), *options])
-    said = capsys.readouterr()
-    assert status == 2, said
-    assert said.out == ""
-    lines = said.err.splitlines()
-    assert len(lines) == 1, said.err
-    assert lines[0].startswith("error: ")
-    assert lines[0].isprintable()
-    assert not (folder / "run").exists()
-    return lines[0].removeprefix("error: ")
-
-
-def test_a_plugin_is_not_executed_unless_allowed(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "marks.py").write_text(
-        f"from pathlib import Path\nPath({str(tmp_path / 'executed')!r}).touch()\nclass C: ...\n"
-    )
-    message = command(capsys, folder, plugged("marks.py:C"))
-    assert message.startswith("optimizer.target: ")
-    assert "marks.py:C is code that this run would execute" in message
-    assert message.endswith("if you trust it, allow it with --allow-plugins")
-    with pytest.raises(InputError, match="allow it with --allow-plugins"):
-        driver.run(from_mapping(content(plugged("marks.py:C")), base=folder))
-    assert not (tmp_path / "executed").exists()
-    command(capsys, folder, plugged("marks.py:C"), "--allow-plugins")
-    assert (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (plugged("nowhere.py:C"), "nowhere.py cannot be imported: FileNotFoundError: "),
-        (
-            plugged("no_such_module:C"),
-            "no_such_module cannot be imported: ModuleNotFoundError: No module named",
-        ),
-        (plugged("my_optimizer.py:Nesterov"), "my_optimizer.py has no 'Nesterov'"),
-        (plugged("json:Nesterov"), "json has no 'Nesterov'"),
-        (
-            plugged("broken.py:C"),
-            "broken.py cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)",
-        ),
-        (plugged("raising.py:C"), "raising.py cannot be imported: ZeroDivisionError: division by zero"),
-        (plugged("my_optimizer.py"), "must look like module:Class or file.py:Class"),
-        (plugged("my_optimizer.py:"), "must look like module:Class or file.py:Class"),
-        (plugged(":Momentum"), "':Momentum' must look like module:Class or file.py:Class"),
-        (plugged("a.py:b c"), "must look like module:Class or file.py:Class"),
-        (plugged("x"), "optimizer.target: string should have at least 3 characters"),
-        (
-            plugged("my_optimizer.py:Momentum", optimizer={"parameters": {"gamma": 1}}),
-            "my_optimizer.py:Momentum: cannot be made: TypeError: ",
-        ),
-        (
-            plugged("my_optimizer.py:Momentum", optimizer={"parameters": {"lr": 1}}),
-            "my_optimizer.py:Momentum: cannot be made: TypeError: ",
-        ),
-        (
-            plugged("my_optimizer.py:Momentum", optimizer={"beta": 1}),
-            "optimizer.beta: unknown key of plugin; known: ",
-        ),
-        (plugged("my_optimizer.py:State"), "my_optimizer.py:State: cannot be made: TypeError: "),
-        (
-            plugged("my_optimizer.py:np"),
-            "my_optimizer.py:np: cannot be made: TypeError: 'module' object is not callable",
-        ),
-        (
-            plugged("my_optimizer.py:NoOutgoing"),
-            "has no 'outgoing'; an optimizer has travels, mixes_gradient, init, outgoing, step, theta",
-        ),
-        (
-            plugged("my_optimizer.py:Narrow"),
-            "'outgoing' gives float64 [2, 47] for 2 nodes, must be float64 [2, 48]",
-        ),
-        (
-            plugged("my_optimizer.py:Whole"),
-            "'theta' gives float64 [48] for 2 nodes, must be",
-        ),
-        (plugged("my_optimizer.py:Integers"), "'outgoing' gives int64 [2, 48] for 2 nodes"),
-        (plugged("my_optimizer.py:Raises"), "my_optimizer.py:Raises: fails: ValueError: two lines"),
-        (
-            plugged("my_optimizer.py:MixesGradient"),
-            "my_optimizer.py:MixesGradient mixes the gradient; use per_sample, per_batch or piggyback",
-        ),
-        (
-            plugged("my_optimizer.py:Momentum", training={"scheme": "per_sample"}),
-            "my_optimizer.py:Momentum does not mix the gradient; use per_batch, piggyback or piggyback_do",
-        ),
-        (
-            plugged("my_optimizer.py:Momentum", training={"mode": "centralized"}),
-            "training.mode centralized needs sgd or adam, found plugin",
-        ),
-    ],
-)
-def test_bad_plugins(
-    folder: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
-) -> None:
-    assert message in command(capsys, folder, change, "--allow-plugins")
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("my_optimizer.py:Number", "my_optimizer.py:Number: "),
-        ("my_optimizer.py:Property", "no travels today"),
-        ("exiting.py:C", "exiting.py cannot be imported: SystemExit: 0"),
-    ],
-)
-def test_worse_plugins(folder: Path, capsys: pytest.CaptureFixture[str], target: str, message: str) -> None:
-    assert message in command(capsys, folder, plugged(target), "--allow-plugins")
-
-
 CENTRALIZED = {"mode": "centralized", "scheme": "per_batch"}
 UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # sections optimizer and training
     ({"kind": "d_sgd", "beta1": 0.9}, {}, "optimizer.beta1: unknown key of d_sgd; known: clip_norm, kind"),
@@ -1162,23 +720,13 @@ UNFIT += [
 
 @pytest.mark.parametrize(("optimizer", "training", "message"), UNFIT)
 def test_what_does_not_fit_together(
-    folder: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     optimizer: dict[str, Any],
     training: dict[str, Any],
     message: str,
 ) -> None:
-    assert message in command(capsys, folder, {"optimizer": optimizer, "training": training})
-
-
-def test_in_a_process_of_its_own(folder: Path) -> None:
-    """Once for all of the above: nothing but the line, and the status, comes out of the process."""
-    (folder / "config.yaml").write_text(
-        json.dumps(content(plugged("my_optimizer.py:Narrow"))), encoding="utf-8"
-    )
-    result = fdtrain("run", "config.yaml", "--ranks", "2", "--out", "run", "--allow-plugins", cwd=folder)
-    assert "'outgoing' gives float64 [2, 47]" in one_line_error(result)
-    assert not (folder / "run").exists()
+    assert message in refused(capsys, tmp_path, {"optimizer": optimizer, "training": training})
 
 
 # ---- the ledger

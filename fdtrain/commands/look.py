@@ -102,5 +102,6 @@ def check_config(
     else:
         from fdtrain.schema import describe_schema
 
-        make_console().print(describe_schema())
+        console = make_console()
+        console.print(describe_schema(console.width))
     return 0

@@ -39,7 +39,7 @@ def run(
         bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare the first mini-batch with the oracle.")
+        bool, typer.Option("--verify/--no-verify", help="Compare the first mini-batch with the reference.")
     ] = True,
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")
@@ -83,7 +83,7 @@ def verify(
     out: Annotated[Path, typer.Option(help="Where verify.json is written.")] = Path("verify.json"),
     allow_plugins: PluginsOption = False,
 ) -> int:
-    """Compare what the messages compute with the centralized oracle: gradients, trajectory, consensus, cost."""
+    """Compare what the messages compute with the centralized reference: gradients, trajectory, consensus, cost."""
     experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
     settings = experiment.config
     if settings.training.mode == "centralized":
@@ -98,4 +98,6 @@ def verify(
         report_verification(Verifier(experiment, team).full(minibatches), out, observer)
 
     on_ranks(count_ranks(ranks, experiment, team), team, repeated(context), None, work)
+    if not reports_to_launcher():
+        print(f"written: {out}")
     return 0

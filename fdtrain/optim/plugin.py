@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -66,10 +67,31 @@ class Plugin:
                 state = self.init(theta.copy())
                 self.outgoing(state, theta.copy())
                 self.step(theta.copy(), np.zeros((2, width)), state)
+                self._check_rows(theta, width)
         except InputError:
             raise
         except Exception as error:
-            raise self._error(f"fails: {_told(error)}") from error
+            tried = f"tried on 2 nodes with p = {num_parameters} parameters; lr is a function, α of mini-batch t is lr(t)"
+            raise self._error(f"fails{_place(error)}: {_told(error)} ({tried})") from error
+
+    def _check_rows(self, theta: Array, width: int) -> None:
+        """Let two nodes take two steps together, and each alone: a node knows nothing of the others on its rank."""
+        grad, mixed = np.cos(theta), np.sin(np.arange(2.0 * width)).reshape(2, width)
+
+        def walk(rows: slice) -> tuple[Array, Array]:
+            state = self.init(theta[rows].copy())
+            for _ in range(2):
+                state = self.step(grad[rows], mixed[rows], state)
+            return self.outgoing(state, grad[rows].copy()), self.theta(state)
+
+        for what, both, *alone in zip(
+            ("outgoing", "theta"), walk(slice(0, 2)), walk(slice(0, 1)), walk(slice(1, 2)), strict=True
+        ):
+            if not np.array_equal(both, np.concatenate(alone), equal_nan=True):
+                raise self._error(
+                    f"'{what}' of a node depends on which other nodes it is computed with; rows are nodes, compute each "
+                    "row by itself (axis=1 instead of axis=0 or a whole array)"
+                )
 
     @property
     def travels(self) -> tuple[str, ...]:
@@ -128,12 +150,22 @@ def _import_file(file: Path) -> Any:
             raise ImportError("is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # where dataclasses look for it
+        before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is the user's folder
         try:
             spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
+        finally:
+            sys.dont_write_bytecode = before
     return sys.modules[name]
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own code."""
+    here, frames = Path(__file__), traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename) != here]
+    return f" in line {own[0].lineno}, {own[0].name}" if own else ""
 
 
 def _told(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from fdtrain.outputs import contents
 from fdtrain.sweep import display
 from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.runner import default_jobs, run_points
-from fdtrain.sweep.table import Results, atomically
+from fdtrain.sweep.table import Results, atomically, labelled
 from fdtrain.yamlfile import read_mapping
 
 RECORD = "sweep.yaml"
@@ -45,6 +46,7 @@ def run_sweep(
         InputError: `out` is not this sweep's, or cannot be written.
     """
     with _claimed(out, sweep):
+        _forget_others(out, sweep)
         results = Results(sweep, out)
         results.write()
         todo = {p.directory: p for p in sweep.points if p.error is None and results.status(p) != "complete"}
@@ -64,7 +66,8 @@ def run_sweep(
             return INTERRUPTED
         frame = results.frame()
         files = _draw(sweep, results, out) if figures else []
-        display.conclude(sweep, results, frame, out, files, console)
+        others = {path.name for path in (out / "runs").iterdir()} - _names(sweep)
+        display.conclude(sweep, results, frame, out, files, len(others), console)
         return int((frame["status"] == "failed").any())
 
 
@@ -76,10 +79,23 @@ def show_plan(sweep: Sweep, out: Path, console: Console) -> int:
     return int(any(point.error for point in sweep.points))
 
 
+def _names(sweep: Sweep) -> set[str]:
+    """The names of the directories of all runs."""
+    return {Path(point.directory).name for point in sweep.points}
+
+
+def _forget_others(out: Path, sweep: Sweep) -> None:
+    """Remove what was written for runs with other settings, but not their results."""
+    names = _names(sweep)
+    for file in (*(out / "configs").glob("*.yaml"), *(out / "failures").glob("*.txt")):
+        if re.search(r"-[0-9a-f]{8}$", file.stem) and file.stem not in names:
+            file.unlink(missing_ok=True)
+
+
 def _draw(sweep: Sweep, results: Results, out: Path) -> list[Path]:
     from fdtrain.sweep.pictures import draw
 
-    return draw(sweep, results.frame(), out)
+    return draw(sweep, labelled(results.frame(), sweep.config), out)
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,15 +22,12 @@ from rich.text import Text
 from fdtrain.progress import duration
 from fdtrain.sweep.plan import Point, Sweep
 from fdtrain.sweep.runner import Running, View
-from fdtrain.sweep.table import Results, summarize
+from fdtrain.sweep.table import Results, labelled, summarize
 
-COLUMNS = {  # of the summary, the most important first
-    "mse_train": "mse train",
-    "mse_test": "mse test",
-    "epochs_to_target": "epochs to target",
-    "excess_test": "excess test",
-    "disagreement": "disagreement",
-}
+NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+FOLDED = 20  # characters of a label in a narrow summary
+Line = dict[str, Any]  # of the summary
+Cell = Callable[[Line], str]
 
 
 class Lines(View):
@@ -45,9 +45,8 @@ class Lines(View):
         self.console.print(
             f"{sweep.config.name}: {_count(self.total, 'run')}{before}, {todo} to do", markup=False
         )
-        for point in sweep.points:
-            if point.error is not None:
-                self.tell_failure(point, point.error)
+        for reason, points in _by_reason(_invalid(sweep)):
+            self.tell(_invalid_in(sweep, points), reason)
 
     def __enter__(self) -> Self:
         return self
@@ -63,17 +62,18 @@ class Lines(View):
             self.tell_success(running)
         else:
             self.failed += 1
-            self.tell_failure(running.point, reason)
+            self.tell(f"failed {running.point.title}", _short(reason, running.point))
 
     def tell_success(self, running: Running) -> None:
         took = duration(time.monotonic() - running.since)
         line = f"{self.position()} {running.point.title}: {_figures(running)}, {took}"
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def tell_failure(self, point: Point, reason: str) -> None:
-        self.console.print(
-            f"[red]failed[/] {escape(point.title)}: {escape(_short(reason, point))}", soft_wrap=True
-        )
+    def tell(self, what: str, reason: str) -> None:
+        """A failure, on one line: cut on a terminal, since it is told in full at the end."""
+        line = Text.assemble((what, "red"), ": ", reason)
+        terminal = self.console.is_terminal
+        self.console.print(line, no_wrap=True, overflow="ellipsis" if terminal else "ignore", crop=terminal)
 
     def position(self) -> str:
         return f"{self.done + self.failed}/{self.total}"
@@ -142,57 +142,132 @@ def show_points(sweep: Sweep, results: Results, console: Console) -> None:
         table.add_column(escape(heading), overflow="fold")
     for point in sweep.points:
         state = "invalid" if point.error else "complete" if results.status(point) == "complete" else "to run"
-        last = _short(point.error, point) if point.error else point.directory
-        table.add_row(*map(escape, point.labels.values()), state, escape(last))
+        where = "" if point.error else point.directory
+        table.add_row(*map(escape, point.labels.values()), state, escape(where))
     console.print(table)
+    _tell_invalid(sweep, console)
 
 
 def conclude(
-    sweep: Sweep, results: Results, frame: pl.DataFrame, out: Path, figures: Sequence[Path], console: Console
+    sweep: Sweep,
+    results: Results,
+    frame: pl.DataFrame,
+    out: Path,
+    figures: Sequence[Path],
+    others: int,
+    console: Console,
 ) -> None:
-    """The summary, what failed, and where the files are."""
-    console.print(_fitting_summary(sweep, summarize(frame, sweep.config), console))
-    failed = [point for point in sweep.points if results.status(point) == "failed"]
-    if failed:
-        console.print(f"[bold red]{_count(len(failed), 'run')} failed[/]")
-        for point in failed:
-            reason = _short(results.reason(point) or "", point)
-            console.print(f"  {escape(point.title)}: {escape(reason)}", soft_wrap=True)
+    """The summary, what failed, and where the files are; `others`: directories of runs that are not in the table."""
+    _show_summary(sweep, summarize(frame, sweep.config), console)
+    _tell_invalid(sweep, console)
+    states = [(point, results.status(point)) for point in sweep.points if point.error is None]
+    failed = [(point, results.reason(point) or "") for point, state in states if state == "failed"]
+    for reason, points in _by_reason(failed):
+        _tell_group(f"{_count(len(points), 'run')} failed", reason, points, console)
     names = ["table.csv", "table.parquet", "summary.csv", *(str(file.relative_to(out)) for file in figures)]
     console.print(f"files in {out}: {', '.join(names)}", markup=False, soft_wrap=True)
+    if others:
+        left = "directory of other settings in runs/ is left as it is"
+        if others > 1:
+            left = "directories of other settings in runs/ are left as they are"
+        console.print(f"{others} {left}", soft_wrap=True)
 
 
-def _fitting_summary(sweep: Sweep, summary: pl.DataFrame, console: Console) -> Table:
+def _tell_invalid(sweep: Sweep, console: Console) -> None:
+    """The combinations that are no configuration, once per reason."""
+    for reason, points in _by_reason(_invalid(sweep)):
+        _tell_group(_invalid_in(sweep, points), reason, points, console)
+
+
+def _invalid(sweep: Sweep) -> list[tuple[Point, str]]:
+    return [(point, point.error) for point in sweep.points if point.error is not None]
+
+
+def _invalid_in(sweep: Sweep, points: Sequence[Point]) -> str:
+    return f"{_count(len(points), 'combination')} invalid in {sweep.source}"
+
+
+def _tell_group(what: str, reason: str, points: Sequence[Point], console: Console) -> None:
+    console.print(f"[bold red]{escape(what)}:[/] {escape(reason)}", soft_wrap=not console.is_terminal)
+    titles = textwrap.wrap("; ".join(point.title for point in points), console.width - 2)
+    console.print(*(f"  {line}" for line in titles), sep="\n", markup=False)
+
+
+def _by_reason(failures: Sequence[tuple[Point, str]]) -> list[tuple[str, list[Point]]]:
+    """Points with the same reason; numbers in which reasons differ, such as an epoch's, are left out of it."""
+    groups: dict[tuple[str, ...], list[tuple[Point, list[str]]]] = {}
+    for point, reason in failures:
+        parts = NUMBER.split(_short(reason, point))
+        groups.setdefault(tuple(parts[::2]), []).append((point, parts))
+    found = []
+    for group in groups.values():
+        columns = zip(*(parts for _, parts in group), strict=True)
+        text = "".join(column[0] if len({*column}) == 1 else "…" for column in columns)
+        found.append((text, [point for point, _ in group]))
+    return found
+
+
+def _show_summary(sweep: Sweep, summary: pl.DataFrame, console: Console) -> None:
     """The summary as a table; where it is too wide, without what matters less: ``summary.csv`` has everything."""
-    columns = {key: heading for key, heading in COLUMNS.items() if f"{key}_mean" in summary.columns}
-    table = _summary(sweep, summary, columns)
-    while len(columns) > 2 and console.measure(table).maximum > console.width:
-        columns.popitem()
-        table = _summary(sweep, summary, columns)
-    return table
-
-
-def _summary(sweep: Sweep, summary: pl.DataFrame, columns: dict[str, str]) -> Table:
-    table = Table(title=sweep.config.name, title_justify="left", box=None, pad_edge=False)
-    published = [side for side in ("train", "test") if f"published_{side}" in summary.columns]
-    for axis in sweep.config.groups:
-        table.add_column(escape(axis.split(".")[-1]), overflow="fold")
-    for heading in ("n", *columns.values(), *(f"published {side}" for side in published)):
-        table.add_column(heading, justify="right", overflow="fold")
-    for line in summary.iter_rows(named=True):
-        cells = [*(escape(line[axis]) for axis in sweep.config.groups), str(line["n"])]
-        table.add_row(
-            *cells, *(_cell(line, key) for key in columns), *(_beside(line, side) for side in published)
+    cells = {heading: cell for heading, (column, cell) in CELLS.items() if column in summary.columns}
+    shown = dict(cells)
+    for least, fold in ((2, None), (1, FOLDED)):  # only then are long labels folded
+        while len(shown) > least and _wide(_summary(sweep, summary, shown, fold), console):
+            shown.popitem()
+    console.print(_summary(sweep, summary, shown))
+    notes = []
+    if summary["mse_train_std"].count():
+        runs = math.prod(len(sweep.config.axes[axis]) for axis in sweep.config.repetitions)
+        notes.append(
+            f"± standard deviation over {runs} {'seeds' if len(sweep.config.repetitions) == 1 else 'runs'}"
         )
+    if len(shown) < len(cells):
+        notes.append("more columns in summary.csv")
+    if notes:
+        console.print("; ".join(notes), style="dim", soft_wrap=True)
+
+
+def _wide(table: Table, console: Console) -> bool:
+    unlimited = console.options.update(width=10 * console.width)
+    return console.measure(table, options=unlimited).maximum > console.width
+
+
+def _summary(sweep: Sweep, summary: pl.DataFrame, cells: dict[str, Cell], fold: int | None = None) -> Table:
+    """The table; `fold`: the width at which labels are folded."""
+    table = Table(title=sweep.config.name, title_justify="left", box=None, pad_edge=False)
+    for axis in sweep.config.groups:
+        table.add_column(escape(axis.split(".")[-1]), overflow="fold", max_width=fold)
+    for heading in ("n", *cells):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in labelled(summary, sweep.config).iter_rows(named=True):
+        labels = (escape(line[axis]) for axis in sweep.config.groups)
+        table.add_row(*labels, str(line["n"]), *(cell(line) for cell in cells.values()))
     return table
 
 
-def _cell(line: dict[str, Any], key: str) -> str:
-    if key == "disagreement" and not line["rounds_mean"]:
-        return "–"  # one model
-    some = key == "epochs_to_target" and 0 < line["n_reached"] < line["n"]
-    part = f" ({line['n_reached']} of {line['n']})" if some else ""
-    return _spread(line[f"{key}_mean"], line[f"{key}_std"]) + part
+def _mean(name: str) -> Cell:
+    return lambda line: _spread(line[f"{name}_mean"], line[f"{name}_std"])
+
+
+def _disagreement(line: Line) -> str:
+    return _mean("disagreement")(line) if line["rounds_mean"] else "–"  # one model
+
+
+def _to_target(line: Line) -> str:
+    some = 0 < line["n_reached"] < line["n"]
+    return _mean("epochs_to_target")(line) + (f" ({line['n_reached']} of {line['n']})" if some else "")
+
+
+def _beside(side: str) -> Cell:
+    """A published value, and the own mean in percent of it."""
+
+    def cell(line: Line) -> str:
+        published, own = line[f"published_{side}"], line[f"mse_{side}_mean"]
+        if published is None:
+            return "–"
+        return f"{published:.4g}" if own is None else f"{published:.4g} ({100 * own / published:.1f} %)"
+
+    return cell
 
 
 def _spread(mean: float | None, deviation: float | None) -> str:
@@ -201,12 +276,16 @@ def _spread(mean: float | None, deviation: float | None) -> str:
     return f"{mean:.4g}" if deviation is None else f"{mean:.4g} ± {deviation:.2g}"
 
 
-def _beside(line: dict[str, Any], side: str) -> str:
-    """A published value, and the own mean in percent of it."""
-    published, own = line[f"published_{side}"], line[f"mse_{side}_mean"]
-    if published is None:
-        return "–"
-    return f"{published:.4g}" if own is None else f"{published:.4g} ({100 * own / published:.1f} %)"
+CELLS: dict[str, tuple[str, Cell]] = {
+    # heading: the column that it needs, and what it shows of a line of the summary; the most important first
+    "mse train": ("mse_train_mean", _mean("mse_train")),
+    "mse test": ("mse_test_mean", _mean("mse_test")),
+    "published train": ("published_train", _beside("train")),
+    "published test": ("published_test", _beside("test")),
+    "epochs to target": ("epochs_to_target_mean", _to_target),
+    "excess test": ("excess_test_mean", _mean("excess_test")),
+    "disagreement": ("disagreement_mean", _disagreement),
+}
 
 
 def _figures(running: Running) -> str:

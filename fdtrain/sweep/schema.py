@@ -20,6 +20,9 @@ EXCESS = ("excess_train", "excess_test")
 PUBLISHED = ("published_train", "published_test")
 COLUMNS = ("status", *MEASURES, *NETWORK, *TARGET, *EXCESS, *PUBLISHED, "error", "directory")
 
+WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+
 CURVE_X = ("epochs", "rounds", "bytes", "seconds")
 CURVE_Y = ("mse_train", "mse_test", "disagreement")
 
@@ -36,6 +39,13 @@ def _flow(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {as_label(inner)}" for key, inner in value.items()) + "}"
     return "[" + ", ".join(as_label(inner) for inner in value) + "]"
+
+
+Among = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda found: [*map(as_label, found)] if isinstance(found, (list, tuple)) else found),
+    Field(strict=False),
+]
 
 
 class Published(Section):
@@ -71,7 +81,7 @@ class Figure(Section):
     x: str = Field(description="curves: epochs, rounds, bytes or seconds; scatter: a numeric column.")
     y: str = Field(description="curves: mse_train, mse_test or disagreement; scatter: a numeric column.")
     colour: str | None = Field(default=None, description="scatter: the axis whose labels get colours.")
-    where: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
+    where: dict[str, Among] = Field(
         default={}, description="axis: [labels]; only runs with one of these labels are drawn."
     )
 
@@ -167,16 +177,16 @@ class SweepConfig(Section):
     @property
     def numeric_columns(self) -> tuple[str, ...]:
         """What a scatter can have on its axes: measures, and axes all of whose labels are numbers."""
-        return (*self.measures, *(axis for axis, found in self.axes.items() if all(map(is_number, found))))
+        return (*self.measures, *(axis for axis in self.axes if self.kind(axis) is not str))
 
-
-def is_number(label: str) -> bool:
-    """Whether a label stands for a number."""
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return True
+    def kind(self, axis: str) -> type[int | float | str]:
+        """What the table makes of an axis' labels: int or float where all stand for one, else text as they are."""
+        labels = self.axes[axis]
+        for kind, form in ((int, WHOLE), (float, NUMBER)):
+            same = len({kind(label) for label in labels if form.fullmatch(label)})
+            if same == len(labels):  # all are numbers, and no two the same one
+                return kind
+        return str
 
 
 def _variants(axis: Any, found: Any) -> Any:

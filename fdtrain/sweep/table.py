@@ -33,6 +33,7 @@ class Results:
         self._sweep = sweep
         self._out = out
         self._complete: dict[str, Row] = {}  # by directory: read once
+        self._kinds = {axis: sweep.config.kind(axis) for axis in sweep.config.axes}
 
     def status(self, point: Point) -> str:
         """complete, failed or missing."""
@@ -52,7 +53,11 @@ class Results:
             return None
 
     def frame(self) -> pl.DataFrame:
-        """The table, in the order of the points."""
+        """The table, in the order of the points.
+
+        The numbers of a run that has failed, or is missing, are null: what it had reached is no result, and how far
+        it went stands in `error`.
+        """
         rows = [self._row(point) for point in self._sweep.points]
         if self._sweep.config.baseline:
             _add_excess(rows, self._sweep.points, self._sweep.config.baseline)
@@ -67,7 +72,8 @@ class Results:
         atomically(self._out / "summary.csv", lambda file: summary.write_csv(file))
 
     def _row(self, point: Point) -> Row:
-        row: Row = {**point.labels, **point.published, "status": self.status(point)}
+        row: Row = {axis: kind(point.labels[axis]) for axis, kind in self._kinds.items()}
+        row |= {**point.published, "status": self.status(point)}
         row["directory"] = None if point.error else point.directory
         if row["status"] == "failed":
             row["error"] = self.reason(point)
@@ -81,11 +87,21 @@ class Results:
 
 
 def schema(sweep: SweepConfig) -> dict[str, Any]:
-    """The columns of the table, and their types."""
-    columns: dict[str, Any] = dict.fromkeys(sweep.axes, pl.String)
+    """The columns of the table, and their types; those of an axis are numbers where all its labels are."""
+    types = {int: pl.Int64, float: pl.Float64, str: pl.String}
+    columns: dict[str, Any] = {axis: types[sweep.kind(axis)] for axis in sweep.axes}
     columns["status"] = pl.String
     columns |= {name: pl.Int64 if name in WHOLE else pl.Float64 for name in sweep.measures}
     return {**columns, "error": pl.String, "directory": pl.String}
+
+
+def labelled(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
+    """A table or a summary with the labels themselves, as text, in place of the numbers that they stand for."""
+    texts = []
+    for axis in (axis for axis in sweep.axes if axis in frame.columns and sweep.kind(axis) is not str):
+        label_of = {sweep.kind(axis)(label): label for label in sweep.axes[axis]}
+        texts.append(pl.col(axis).replace_strict(label_of, return_dtype=pl.String))
+    return frame.with_columns(texts)
 
 
 def summarize(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
