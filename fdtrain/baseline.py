@@ -37,8 +37,8 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
             else:
                 x, y = fixed[0].x[chosen], fixed[0].y[chosen]
             with np.errstate(all="ignore"):
-                losses.append(reference.mse(y, model.forward(S, x, state.theta)))
-                gradient = model.centralized_gradient(S, x, y, state.theta)
+                output, gradient = model.shared_pass(S, x, y, state.theta)
+                losses.append(reference.mse(y, output))
                 if max_norm is not None:
                     gradient = reference.clip_rows(gradient, max_norm)
                 state = recursion.advance(state, None, gradient, experiment.rate(t))

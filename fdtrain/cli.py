@@ -55,6 +55,8 @@ def run_command(arguments: Sequence[str], team: Team | None) -> int:
         return _fail(str(error), 1)
     except typer.Exit as exit_:
         return exit_.exit_code
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}; use fewer nodes or samples, or smaller waves or sizes", 2)
     except Exception as error:
         if hasattr(error, "format_message"):  # the command line itself was wrong
             return _fail(f"{error.format_message()} (see fdtrain --help)", 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,6 +19,8 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.optimizers import Decentralized, fits
+from fdtrain.outputs import writing
 from fdtrain.rounds import BYTES_PER_NUMBER, Form
 from fdtrain.schemes import SCHEMES
 from fdtrain.team import Team
@@ -46,22 +49,30 @@ class Found(NamedTuple):
         return self.formula == self.planned == self.measured
 
 
+class Sent(NamedTuple):
+    """All messages of a run, and their bytes."""
+
+    messages: int
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Line:
     """What a mini-batch of a case costs: rounds, and numbers that a node sends to each neighbour."""
 
     case: Case
+    mixes: str  # what the optimizer mixes
     rounds: Found
     numbers: Found
     peak: int  # largest message, numbers
-    link_messages: int
-    physical_messages: int
+    counted: Sent  # over links, inference and degrees included
+    physical: Sent  # by MPI, or what stands for it
     on_wire: bool  # one rank per node: every link message is a physical one
 
     @property
     def agrees(self) -> bool:
         """Whether formula, plan and wire agree."""
-        sent = not self.on_wire or self.link_messages == self.physical_messages
+        sent = not self.on_wire or self.counted == self.physical
         return self.rounds.agrees and self.numbers.agrees and sent
 
 
@@ -99,42 +110,56 @@ def read_cases(
 
 def _numbers(option: str, given: str | None, default: int) -> list[int]:
     parts = [str(default)] if given is None else given.split(",")
-    if not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
+    if not all(re.fullmatch("[1-9][0-9]{0,5}", part.strip()) for part in parts):
+        found = f"{given:.60}" if given else given
         raise InputError(
-            f"{option}: must be numbers ≥ 1 with commas between them, e.g. 1,10,100; found '{given}'"
+            f"{option}: must be numbers from 1 to 999999 with commas between them, e.g. 1,10,100; found '{found}'"
         )
     return [int(part) for part in parts]
 
 
 def configure(base: Config, case: Case) -> Config:
-    """`base` with the case's scheme and sizes, one mini-batch of data, and an optimizer that fits the scheme."""
+    """`base` with the case's L, B, w, K and scheme, and one mini-batch of data.
+
+    For an L other than its own the second size, g_1, is that of all hidden layers, and the first activation that of all
+    layers. Under a scheme that its optimizer does not fit, D-SGD or naive SGD takes its place.
+    """
     content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
-    first, hidden, last = base.model.sizes[0], base.model.sizes[1], base.model.sizes[-1]
-    content["model"] |= {"sizes": [first, *[hidden] * (case.layers - 1), last], "activation": "sigmoid"}
+    if case.layers != len(base.model.sizes) - 1:
+        first, hidden, last = base.model.sizes[0], base.model.sizes[1], base.model.sizes[-1]
+        sizes = [first, *[hidden] * (case.layers - 1), last]
+        content["model"] |= {"sizes": sizes, "activation": base.model.activations[0]}
     content["task"] |= {"train_samples": case.batch, "test_samples": 1}
     training = {"epochs": 1, "batch": case.batch, "wave": case.wave, "scheme": case.scheme}
-    content["training"] = training | ({"consensus_rounds": case.consensus} if case.consensus else {})
-    content["optimizer"] = {"kind": "naive_sgd" if case.consensus else "d_sgd"}
+    if case.consensus:
+        training["consensus_rounds"] = case.consensus
+    if SCHEMES[case.scheme].exchange == "along":
+        training["slices"] = base.training.slices
+    content["training"] = training
+    assert isinstance(base.optimizer, Decentralized)
+    if not fits(case.scheme, base.optimizer.make(base.optimizer.rate(1, 1))):
+        content["optimizer"] = {"kind": "naive_sgd" if case.consensus else "d_sgd"}
     return configuration.from_mapping(content)
 
 
-def measure(base: Config, case: Case, team: Team) -> Line:
+def measure(base: Config, case: Case, team: Team, *, allow_plugins: bool = False) -> Line:
     """Run one mini-batch of the case on the team, and count."""
-    experiment = build(configure(base, case))
+    experiment = build(configure(base, case), allow_plugins=allow_plugins)
     job = experiment.job
     host = experiment.host(team.size)
     run_job(replace(job, limit=1), team, host)
     schedule, ledger = job.schedule(case.batch), host.outcome.ledger
     links, train = 2 * experiment.topology.graph(0).num_edges, ledger.total["train"]
+    numbers = _shared(train.link_bytes, links * BYTES_PER_NUMBER)
+    every = ledger.total.values()
     return Line(
         case,
+        "–" if case.scheme == "inference" else ", ".join(job.optimizer.travels),
         Found(expected_rounds(schedule), len(schedule.rounds), train.rounds),
-        Found(
-            expected_numbers(schedule), schedule.numbers, _shared(train.link_bytes, links * BYTES_PER_NUMBER)
-        ),
+        Found(expected_numbers(schedule), schedule.numbers, numbers),
         schedule.peak_width,
-        sum(count.link_messages for count in ledger.total.values()),
-        ledger.physical_messages,
+        Sent(sum(count.link_messages for count in every), sum(count.link_bytes for count in every)),
+        Sent(ledger.physical_messages, ledger.physical_bytes),
         on_wire=team.size == experiment.nodes,
     )
 
@@ -154,14 +179,16 @@ def render(lines: Sequence[Line], form: Form) -> str:
         "formula has them, as the schedule plans them, as they were counted on the wire.",
     ]
     table = Table(box=None, header_style="", padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("scheme", "L", "B", "w", "K", "rounds:\nformula", "plan", "wire"):
-        table.add_column(heading, justify="left" if heading == "scheme" else "right", no_wrap=True)
+    for heading in ("scheme", "mixes", "L", "B", "w", "K", "rounds:\nformula", "plan", "wire"):
+        left = heading in ("scheme", "mixes")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for heading in ("numbers:\nformula", "plan", "wire", "peak", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         case, sizes = line.case, [number / line.rounds.planned for number in line.numbers]
         table.add_row(
             case.scheme,
+            line.mixes,
             *(f"{value:,}" for value in (case.layers, case.batch, case.wave)),
             str(case.consensus or "–"),
             *(f"{value:,}" for value in line.rounds),
@@ -173,15 +200,21 @@ def render(lines: Sequence[Line], form: Form) -> str:
     Console(file=stream, width=150, no_color=True, highlight=False).print(table)
     rows = [part.rstrip() for part in stream.getvalue().splitlines()]
     agree = sum(line.agrees for line in lines)
-    return "\n".join([*title, "", *rows, f"{agree} of {len(lines)} rows: formula = plan = wire"])
+    end = f"{agree} of {len(lines)} rows: formula = plan = wire"
+    if all(line.on_wire for line in lines):
+        end += "; one rank per node: MPI sent as many messages and bytes"
+    else:
+        end += ", as counted by the ranks (--ranks pure compares with what MPI sends)"
+    return "\n".join([*title, "", *rows, end])
 
 
 def write_csv(file: Path, lines: Sequence[Line]) -> None:
     """A line per case, everything in numbers per node and neighbour."""
     names = [*Case._fields, *(f"{what}_{side}" for what in ("rounds", "numbers") for side in Found._fields)]
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file), file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*names, "peak", "link_messages", "physical_messages", "agrees"])
+        sent = [f"{how}_{what}" for how in ("link", "physical") for what in Sent._fields]
+        writer.writerow([*names, "mixes", "peak", *sent, "agrees"])
         for line in lines:
-            counts = line.peak, line.link_messages, line.physical_messages, line.agrees
+            counts = [line.mixes, line.peak, *line.counted, *line.physical, line.agrees]
             writer.writerow([*line.case, *line.rounds, *line.numbers, *counts])

@@ -26,6 +26,7 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
+from fdtrain.outputs import writing
 from fdtrain.rundir import COMPLETE, RunDirectory, write_json
 from fdtrain.service import EpochRow, Outcome
 from fdtrain.team import Team, in_threads
@@ -169,6 +170,7 @@ def lead(
             run_job(experiment.job, team, host)
         else:
             train_centralized(experiment, host)
+            host.check()
         ended = outcome.stopped or COMPLETE
     except Exception as error:
         ended = str(error)
@@ -193,7 +195,8 @@ def report_verification(comparisons: Sequence[Comparison], file: Path | None, ob
     observer.verified(comparisons)
     if file is not None:
         lines = [{**asdict(comparison), "passed": comparison.passed} for comparison in comparisons]
-        write_json(file, {"passed": all(c.passed for c in comparisons), "comparisons": lines})
+        with writing(file):
+            write_json(file, {"passed": all(c.passed for c in comparisons), "comparisons": lines})
     failed = [comparison for comparison in comparisons if not comparison.passed]
     if failed:
         raise VerificationError(

@@ -85,7 +85,8 @@ class Engine:
         if not schedule.trains:
             return self._run(pass_, x, y)
         loss = self._run(pass_, x, y)
-        pass_.gradient(self._grad_views)
+        if not (self.optimizer.mixes_gradient and schedule.exchange == "after_batch"):  # then it was sent
+            pass_.gradient(self._grad_views)
         self.state = self.optimizer.step(self.grad, pass_.mixed, self.state)
         np.copyto(self.theta, self.optimizer.theta(self.state))
         return loss

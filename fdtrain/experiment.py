@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -69,8 +69,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
     model = make_model(config)
     task, redraw = config.task, config.topology.redraw
     bundle = None if task.bundle is None else RegressionBundle(task.bundle, model, config.seed)
-    fixed = bundle.graph() if bundle is not None and config.topology.kind == "bundle" else None
-    topology = TopologyService(config.topology, config.seed, fixed)
+    topology = make_topology(config, bundle)
     graph = topology.graph(0)
     if bundle is not None and bundle.nodes != graph.num_nodes:
         raise InputError(
@@ -109,6 +108,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         redraw_every=None if redraw is None else redraw.every,
         streamed=data.streamed,
     )
+    replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
     given = data.theta()
     theta = initial_parameters(model, config.model.init, graph.num_nodes, config.seed, given)
     return Experiment(config, job, topology, data, theta, rate)
@@ -124,6 +124,19 @@ def run_job(job: Job, team: Team, host: Host) -> None:
     team.order(partial(train, job))
     train(job, team, host)
     host.check()
+
+
+def make_topology(config: Config, bundle: RegressionBundle | None = None) -> TopologyService:
+    """The topology service; `bundle` is the task's, where it has been read.
+
+    Raises:
+        InputError: the topology is the bundle's, and that cannot be read or has none.
+    """
+    fixed = None
+    if config.topology.kind == "bundle" and config.task.bundle is not None:
+        bundle = bundle or RegressionBundle(config.task.bundle, make_model(config), config.seed)
+        fixed = bundle.graph()
+    return TopologyService(config.topology, config.seed, fixed)
 
 
 def make_model(config: Config) -> Gcnn:

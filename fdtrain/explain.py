@@ -21,7 +21,7 @@ _TAGGED = {
     None: TopologyConfig,
     "topology": TopologyConfig,
     "mixing": MixingConfig,
-    "schedule": RateConfig,
+    "lr_schedule": RateConfig,
     "optimizer": OptimizerConfig,
 }
 

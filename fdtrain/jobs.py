@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -40,7 +41,7 @@ def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
     nodes, centralized = experiment.nodes, experiment.config.training.mode == "centralized"
     if team is not None:
         count, asked = team.size, f"{team.size} processes were started"
-        if ranks.isdigit() and int(ranks) != count:
+        if _is_number(ranks) and int(ranks) != count:
             raise InputError(f"--ranks: {ranks}, but {asked}; leave --ranks out under a launcher")
     elif ranks in ("auto", "pure"):
         count, asked = (
@@ -49,7 +50,7 @@ def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
         )
         if ranks == "auto" and (centralized or not launcher.has_mpi()):
             count = 1
-    elif ranks.isdigit() and int(ranks) >= 1:
+    elif _is_number(ranks) and int(ranks) >= 1:
         count, asked = int(ranks), f"--ranks {ranks}"
     else:
         raise InputError(f"--ranks: must be a number ≥ 1, 'pure' or 'auto', found '{ranks}'")
@@ -60,6 +61,10 @@ def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
     if count > 1 and team is None:
         launcher.find_mpirun()
     return count
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,9}", text) is not None
 
 
 def repeated(context: typer.Context, **changed: Any) -> list[str]:

@@ -110,22 +110,23 @@ class OptimizerSection(Section):
 
     kind: str
     lr: Positive = Field(default=1e-3, description="Learning rate α, at the start.")
-    schedule: RateConfig = Field(default=ConstantRate(), description="How α changes from epoch to epoch.")
+    lr_schedule: RateConfig = Field(default=ConstantRate(), description="How α changes from epoch to epoch.")
     clip_norm: Positive | None = Field(
         default=None, description="Every node scales its gradient down to at most this Euclidean norm."
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.schedule, CosineRate) and self.schedule.final > self.lr:
+        if isinstance(self.lr_schedule, CosineRate) and self.lr_schedule.final > self.lr:
             raise ValueError(
-                f"schedule.final: is a learning rate too and must be at most lr = {self.lr:g}, found {self.schedule.final:g}"
+                f"lr_schedule.final: is a learning rate too and must be at most lr = {self.lr:g}, "
+                f"found {self.lr_schedule.final:g}"
             )
         return self
 
     def rate(self, minibatches: int, epochs: int) -> Rate:
         """α of mini-batch t, where an epoch has so many mini-batches, and the training so many epochs."""
-        return self.schedule.make(self.lr, minibatches, epochs)
+        return self.lr_schedule.make(self.lr, minibatches, epochs)
 
 
 class Decentralized(OptimizerSection):
@@ -138,23 +139,28 @@ class Decentralized(OptimizerSection):
         raise NotImplementedError
 
 
+def fits(scheme: str, optimizer: Optimizer[Any]) -> bool:
+    """Whether the scheme's messages are those that the optimizer needs."""
+    return SCHEMES[scheme].exchange != ("along" if optimizer.mixes_gradient else "after_wave")
+
+
 def check_scheme(scheme: str, kind: str, optimizer: Optimizer[Any]) -> None:
     """Refuse a scheme whose messages are not those that the optimizer needs.
 
     Raises:
         InputError: naming both.
     """
-    exchange = SCHEMES[scheme].exchange
-    if optimizer.mixes_gradient and exchange == "along":
+    if fits(scheme, optimizer):
+        return
+    if optimizer.mixes_gradient:
         raise InputError(
             f"training.scheme: {scheme} sends what is mixed before the gradient is known, and {kind} mixes the gradient"
             "; use per_sample, per_batch or piggyback"
         )
-    if not optimizer.mixes_gradient and exchange == "after_wave":
-        raise InputError(
-            f"training.scheme: {scheme} has consensus on the gradient of every sample, and {kind} does not mix the "
-            "gradient; use per_batch, piggyback or piggyback_do, or optimizer.kind naive_sgd or naive_adam"
-        )
+    raise InputError(
+        f"training.scheme: {scheme} has consensus on the gradient of every sample, and {kind} does not mix the "
+        "gradient; use per_batch, piggyback or piggyback_do, or optimizer.kind naive_sgd or naive_adam"
+    )
 
 
 class _Moments(Section):

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fdtrain.errors import InputError
 
 
-def check_folder(file: Path) -> None:
-    """Refuse an output file that has no directory to be in.
+def check_file(file: Path, suffix: str, option: str = "--out") -> None:
+    """Refuse an output file that cannot be written, or whose name is that of something else.
 
     Raises:
-        InputError: there is none.
+        InputError: it has another suffix, is a directory, or has none to be in.
     """
+    if file.suffix != suffix:
+        raise InputError(f"{option} {file}: must end in {suffix}")
+    if file.is_dir():
+        raise InputError(f"{option} {file}: is a directory; name a file")
     if not file.parent.is_dir():
-        raise InputError(f"--out {file}: there is no directory {file.parent}; make it, or name another")
+        raise InputError(f"{option} {file}: there is no directory {file.parent}; make it, or name another")
+    if not os.access(file.parent, os.W_OK):
+        raise InputError(f"{option} {file}: {file.parent} cannot be written to; name another directory")
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Say in one line that `file` cannot be written.
+
+    Raises:
+        InputError: what is done in this context raised an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written: {error.strerror or error}") from None
 
 
 def contents(directory: Path) -> list[str]:

@@ -120,10 +120,7 @@ class Pass:
         programs: dict[tuple[tuple[str, int, int, int], ...], Program] = {}
         self.steps = []
         for round_ in self.schedule.rounds:
-            key = tuple(
-                (field.kind, field.layer or field.step, field.wave % 2, field.width)
-                for field in round_.fields
-            )
+            key = tuple(self._role(field) for field in round_.fields)
             if key not in programs:
                 programs[key] = self._compile(round_, wire, sums, theta)
             arguments = tuple(field.start if field.kind == "slice" else field.wave for field in round_.fields)
@@ -146,16 +143,22 @@ class Pass:
         if self.schedule.exchange == "along":
             np.copyto(self.mixed, self._mixing(self._incoming))
 
+    def _role(self, field: Field) -> tuple[str, int, int, int]:
+        """What fields have in common that share their actions."""
+        if field.kind == "consensus":
+            first, last = field.step == 1, field.step == self.schedule.consensus
+            return field.kind, 2 * first + last, 0, field.width
+        return field.kind, field.layer, field.wave % 2, field.width
+
     def _compile(self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array]) -> Program:
         layout = wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
         kinds = {field.kind for field in round_.fields}
-        forward, backward = (np.zeros((self.n, layout.rows.shape[1])) for _ in range(2))
+        forward = backward = np.zeros((self.n, layout.rows.shape[1]))
         adding = []
         if "features" in kinds:
             adding.append((forward, sums.shift.into(layout.rows, forward)))
-        if "features" in kinds and sums.adjoint.same_as(sums.shift):
-            backward = forward
-        elif "backward" in kinds:
+        if "backward" in kinds and not ("features" in kinds and sums.adjoint.same_as(sums.shift)):
+            backward = np.zeros_like(forward)
             adding.append((backward, sums.adjoint.into(layout.rows, backward)))
         if "consensus" in kinds:
             adding.append((forward, sums.mixing.into(layout.rows, forward)))

@@ -132,9 +132,12 @@ def replay(line: str, observer: Observer) -> str | None:
     """
     try:
         content = json.loads(line)
-        event = content.pop("event")
+        return _pass_on(content.pop("event"), content, observer)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _pass_on(event: str, content: dict[str, Any], observer: Observer) -> str | None:
     match event:
         case "started":
             observer.started(**content)

@@ -139,12 +139,18 @@ class RunDirectory:
         np.savez(self.path / "network.npz", node_loss=node_loss, **arrays)
 
     def read_network(self) -> tuple[Graph, NDArray[np.float64]]:
-        """The last topology, and each node's test MSE [V]."""
+        """The last topology, and each node's test MSE [V].
+
+        Raises:
+            OSError, ValueError, KeyError, zipfile.BadZipFile: the file is not there or damaged.
+        """
         with np.load(self.path / "network.npz", allow_pickle=False) as stored:
             labels = tuple(str(label) for label in stored["labels"]) if "labels" in stored else None
             positions = stored.get("positions")
             graph = Graph(stored["indptr"], stored["indices"], stored["weights"], labels, positions)
-            return graph, stored["node_loss"]
+            node_loss = stored["node_loss"]
+        _check_network(graph, node_loss)
+        return graph, node_loss
 
     def _append(self, name: str, header: Sequence[str], row: Sequence[Any]) -> None:
         file = self.path / name
@@ -174,6 +180,26 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out {path}: holds '{foreign[0]}', which is not a run's; name another directory")
     if present and not overwrite:
         raise InputError(f"--out {path}: already holds a run; name another directory or add --overwrite")
+
+
+def _check_network(graph: Graph, node_loss: NDArray[Any]) -> None:
+    """Refuse arrays that are no graph: compiled code would go where they point."""
+    indptr, indices, n = graph.indptr, graph.indices, len(graph.indptr) - 1
+    fits = (
+        indptr.dtype.kind == indices.dtype.kind == "i"
+        and indptr.ndim == indices.ndim == 1
+        and n >= 1
+        and indptr[0] == 0
+        and indptr[-1] == len(indices) == len(graph.weights)
+        and bool((np.diff(indptr) >= 0).all())
+        and (len(indices) == 0 or 0 <= indices.min() <= indices.max() < n)
+        and graph.weights.dtype.kind == node_loss.dtype.kind == "f"
+        and node_loss.shape in ((n,), (0,))
+        and (graph.positions is None or graph.positions.shape == (n, 2))
+        and (graph.labels is None or len(graph.labels) == n)
+    )
+    if not fits:
+        raise ValueError("network.npz holds no graph")
 
 
 def is_complete(path: Path) -> bool:

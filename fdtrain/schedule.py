@@ -22,6 +22,8 @@ from fdtrain.rounds import (
 )
 from fdtrain.schemes import SCHEMES, Exchange, Slices, with_slices
 
+MAX_ROUNDS = 2_000_000  # of a mini-batch
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -116,6 +118,14 @@ def build(
         raise InputError(f"batch, wave: need 1 ≤ wave ≤ batch, found batch {batch}, wave {wave}")
     if consensus < 1:
         raise InputError(f"consensus rounds: must be at least 1, found {consensus}")
+    planned = SCHEMES[scheme].rounds(
+        len(sizes) - 1, -(-batch // wave), backward_depth(len(sizes) - 1, form), consensus
+    )
+    if planned > MAX_ROUNDS:
+        raise InputError(
+            f"schedule: {planned:,} rounds in a mini-batch, at most {MAX_ROUNDS:,}; use larger waves, smaller batches, "
+            "or fewer layers or rounds of consensus"
+        )
     depth, waves = len(sizes) - 1, wave_sizes(batch, wave)
     forward = [
         [

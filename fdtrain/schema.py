@@ -29,7 +29,9 @@ def describe_schema(width: int) -> Table:
 
 
 def _narrow() -> Table:
-    table = Table(title="Configuration keys", title_justify="left", box=None, pad_edge=False, show_header=False)
+    table = Table(
+        title="Configuration keys", title_justify="left", box=None, pad_edge=False, show_header=False
+    )
     for key, kind, default, meaning in keys(Config):
         facts = kind + (f", default {default}" if default not in ("", "required") else f" {default}".rstrip())
         table.add_row(f"[bold]{key}[/]  {escape(facts)}")

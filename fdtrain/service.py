@@ -149,7 +149,13 @@ class Host:
     def enter(self, row: EpochRow) -> None:
         """Take in an epoch's metrics."""
         self.outcome.rows.append(row)
-        if self._plateau is not None and row.epoch < self.job.epochs:
+        for metric in ("mse_train", "mse_test", "disagreement"):
+            if self._failure is None and not math.isfinite(getattr(row, metric)):
+                self._failure = DivergenceError(
+                    f"training diverged: epoch {row.epoch}: {metric} is {getattr(row, metric)}; "
+                    "lower optimizer.lr or the mixing's beta, or check the scale of the data"
+                )
+        if self._plateau is not None and self._failure is None and row.epoch < self.job.epochs:
             self.outcome.stopped = self._plateau.reached(row)
         if self._on_epoch is not None:
             self._on_epoch(row)

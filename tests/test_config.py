@@ -47,7 +47,7 @@ def test_what_is_needed_is_little_and_the_rest_has_the_published_defaults() -> N
     assert config.optimizer.model_dump() == {
         "kind": "d_sgd",
         "lr": 1e-3,
-        "schedule": {"kind": "constant"},
+        "lr_schedule": {"kind": "constant"},
         "clip_norm": None,
         "mixing": {"kind": "metropolis"},
     }
@@ -171,10 +171,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f"optimizer: needs a 'kind', one of {', '.join(OPTIMIZERS)}; found {{'lr': 1}}",
     ),
     (
-        {"optimizer": D_SGD | {"schedule": {"every": 3}}},
+        {"optimizer": D_SGD | {"lr_schedule": {"every": 3}}},
         "schedule: needs a 'kind', one of constant, exponential, ",
     ),
-    ({"optimizer": D_SGD | {"schedule": {"kind": "cosin"}}}, "unknown 'cosin', must be one of 'constant', "),
+    (
+        {"optimizer": D_SGD | {"lr_schedule": {"kind": "cosin"}}},
+        "unknown 'cosin', must be one of 'constant', ",
+    ),
     (
         {"optimizer": {"kind": "d_sgd", "mixing": {"beta": 1}}},
         "mixing: needs a 'kind', one of metropolis, laplacian",
@@ -238,17 +241,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "optimizer.epsilon_form: input should be 'inside' or 'outside', found 'middle'",
     ),
     (
-        {"optimizer": D_SGD | {"schedule": {"kind": "exponential", "decay": 1.5}}},
-        "schedule.decay: input should be less than or equal to 1, found 1.5",
+        {"optimizer": D_SGD | {"lr_schedule": {"kind": "exponential", "decay": 1.5}}},
+        "lr_schedule.decay: input should be less than or equal to 1, found 1.5",
     ),
     (
-        {"optimizer": D_SGD | {"schedule": {"kind": "exponential"}}},
-        "schedule.decay: is missing; it must be given",
+        {"optimizer": D_SGD | {"lr_schedule": {"kind": "exponential"}}},
+        "lr_schedule.decay: is missing; it must be given",
     ),
-    ({"optimizer": D_SGD | {"schedule": {"kind": "step"}}}, "schedule.every: is missing; it must be given"),
     (
-        {"optimizer": D_SGD | {"schedule": {"kind": "step", "every": 0}}},
-        "schedule.every: input should be greater than or equal to 1, found 0",
+        {"optimizer": D_SGD | {"lr_schedule": {"kind": "step"}}},
+        "lr_schedule.every: is missing; it must be given",
+    ),
+    (
+        {"optimizer": D_SGD | {"lr_schedule": {"kind": "step", "every": 0}}},
+        "lr_schedule.every: input should be greater than or equal to 1, found 0",
     ),
     ({"optimizer": {"kind": "plugin"}}, "optimizer.target: is missing; it must be given"),
     ({"training": {"early_stop": {}}}, "training.early_stop.patience: is missing; it must be given"),
@@ -439,8 +445,14 @@ ROUND_TRIPS: list[dict[str, Any]] = [
     {"optimizer": {"kind": "sgd", "lr": 1e22}, "training": {"mode": "centralized", "epochs": 10**6}},
     {"topology": ERDOS | {"p": 1e-7, "redraw": {"every": 3}, "seed": 2**64 - 1, "connected": False}},
     {"topology": {"kind": "bundle"}, "task": {"bundle": "/d: x#.npz"}},
-    {"optimizer": {"kind": "d_adam", "beta1": 0, "schedule": {"kind": "cosine", "final": 1e-9, "epochs": 3}}},
-    {"optimizer": {"kind": "d_amsgrad", "epsilon": 1e-300, "schedule": {"kind": "step", "every": 2}}},
+    {
+        "optimizer": {
+            "kind": "d_adam",
+            "beta1": 0,
+            "lr_schedule": {"kind": "cosine", "final": 1e-9, "epochs": 3},
+        }
+    },
+    {"optimizer": {"kind": "d_amsgrad", "epsilon": 1e-300, "lr_schedule": {"kind": "step", "every": 2}}},
     {
         "optimizer": {"kind": "naive_adam", "epsilon_form": "inside", "clip_norm": 1 / 3},
         "training": {"scheme": "per_sample", "consensus_rounds": 4, "early_stop": {"patience": 2}},

@@ -10,6 +10,7 @@ import pytest
 
 from fdtrain import cli, cost
 from fdtrain.config import from_mapping
+from fdtrain.experiment import build
 from fdtrain.schedule import SCHEMES
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow
@@ -77,13 +78,34 @@ def test_one_rank_per_node_counts_real_messages() -> None:
     for case, line in zip(cases, measured(cases, ranks=NODES), strict=True):
         test_rounds = case.layers
         assert line.on_wire
-        assert (
-            line.physical_messages
-            == line.link_messages
-            == 2 * EDGES * (line.rounds.measured + test_rounds + 1)
-        )
+        assert line.counted.messages == 2 * EDGES * (line.rounds.measured + test_rounds + 1)
+        assert line.physical == line.counted
         assert line.agrees
-        assert not replace(line, physical_messages=line.link_messages - 1).agrees
+        assert not replace(line, physical=line.physical._replace(messages=line.counted.messages - 1)).agrees
+        assert not replace(line, physical=line.physical._replace(bytes=line.counted.bytes - 8)).agrees
+
+
+def test_the_table_is_on_the_configuration_s_own_model_optimizer_and_slices() -> None:
+    """As ``plan`` has them: different hidden sizes, θ and ũ, slices in all rounds."""
+    given = BASE.model_dump(mode="json", exclude_none=True) | {"optimizer": {"kind": "d_amsgrad"}}
+    given["model"] |= {"sizes": [5, 7, 3, 2]}
+    given["training"] |= {"slices": "even"}
+    base = from_mapping(given)
+    lines = {line.case.scheme: line for line in measured([*cost.cases((3,), (4,), (1,), (2,))], base=base)}
+    p = 2 * (5 * 7 + 7 * 3 + 3 * 2)
+    samples = 4 * (5 + 7 + 3 + 7 + 3)
+    assert {scheme: line.mixes for scheme, line in lines.items()} == {
+        "inference": "–", "per_sample": "g", "per_batch": "θ, ũ", "piggyback": "θ, ũ", "piggyback_do": "θ, ũ",
+    }  # fmt: skip
+    assert lines["per_sample"].numbers.measured == samples + 4 * 2 * p
+    assert lines["per_batch"].numbers.measured == samples + 2 * 2 * p
+    assert lines["piggyback_do"].numbers.measured == samples + 2 * p
+    schedule = build(base).job.schedule(4)
+    assert (lines["piggyback_do"].rounds.planned, lines["piggyback_do"].peak) == (
+        len(schedule.rounds),
+        schedule.peak_width,
+    )
+    assert all(line.agrees for line in lines.values())
 
 
 def test_a_difference_is_told(
@@ -110,11 +132,14 @@ def test_a_difference_is_told(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layers", "0"], "--layers: must be numbers ≥ 1"),
-        (["--consensus", "0"], "--consensus: must be numbers ≥ 1"),
+        (["--layers", "0"], "--layers: must be numbers from 1"),
+        (["--consensus", "0"], "--consensus: must be numbers from 1"),
         (["--batches", "3,x"], "found '3,x'"),
         (["--batches", "2", "--waves", "3"], "no wave is at most a batch"),
+        (["--layers", "²"], "found '²'"),
         (["--out", "nowhere/table.csv"], "there is no directory nowhere"),
+        (["--out", "table.txt"], "--out table.txt: must end in .csv"),
+        (["--layers", "100000"], "schedule: 10,000,000 rounds in a mini-batch, at most 2,000,000"),
         (["paper/node_regression_sgd"], "needs synthetic data"),
     ],
 )

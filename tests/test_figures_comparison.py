@@ -143,6 +143,14 @@ def test_repetitions_become_their_mean_in_a_band(tmp_path: Path, drawn: list[Any
         np.testing.assert_array_equal(item.get_ydata(), ys.mean(axis=0))
         corners = band.get_paths()[0].vertices[:, 1]
         assert (corners.min(), corners.max()) == (ys.min(), ys.max())
+    near = drawn[0].axes[1]
+    assert len(near.lines) == 7
+    assert len(near.collections) == 0  # the bands would cover each other
+    assert near.get_title("left") == "the framed part, enlarged, means alone"
+    frame = axes.patches[-1]
+    assert not frame.get_fill()
+    assert frame.get_zorder() > max(item.get_zorder() for item in axes.collections)
+    np.testing.assert_allclose([frame.get_y(), frame.get_y() + frame.get_height()], near.get_ylim())
     assert "mean and range of the repetitions" in texts(drawn[0])
     assert "dashed: sends nothing" in texts(drawn[0])
 
@@ -324,6 +332,31 @@ def test_any_points_can_be_drawn(tmp_path: Path, drawn: list[Any], name: str) ->
     assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
     assert len(axes.texts) == len(FEW[name]) - (name == "12 groups")  # its first has y = 0
     assert (axes.get_legend() is not None) == (name in ("12 groups", "one without a group"))
+
+
+def test_a_note_says_what_the_bars_are(tmp_path: Path, drawn: list[Any]) -> None:
+    for spread in (0.0, 0.1):
+        draw_scatter(tmp_path / "a.png", [Point("a", 1.0, 2.0, (0.0, spread))], "x", "y")
+        assert ("bars: standard deviation over repetitions" in texts(drawn[-1])) == (spread > 0)
+
+
+@pytest.mark.parametrize(("last", "scale"), [(7.9, "linear"), (8.1, "log")])
+def test_points_are_on_a_logarithmic_axis_from_a_span_of_eight_on(
+    tmp_path: Path, drawn: list[Any], last: float, scale: str
+) -> None:
+    draw_scatter(tmp_path / "a.png", [Point("a", 1.0, 1.0), Point("b", last, last)], "x", "y")
+    assert (drawn[0].axes[0].get_xscale(), drawn[0].axes[0].get_yscale()) == (scale, scale)
+
+
+def test_a_marker_in_one_place_with_another_is_seen_behind_it(tmp_path: Path, drawn: list[Any]) -> None:
+    points = [Point("p", 1.0, 1.0, group=name) for name in "abc"] + [Point("q", 2.0, 2.0, group="a")]
+    draw_scatter(tmp_path / "a.png", points, "x", "y")
+    axes = drawn[0].axes[0]
+    behind = [item for item in axes.collections if len(item.get_offsets()) and hasattr(item, "get_sizes")]
+    sizes = [item.get_sizes().tolist() for item in behind]
+    assert len(sizes) == 2  # of a and b, and not of the point that stands alone
+    assert sizes[0] > sizes[1] > [36.0]
+    assert [len(item.get_offsets()) for item in behind] == [1, 1]
 
 
 def test_points_that_cannot_be_shown_are_named(tmp_path: Path, drawn: list[Any]) -> None:

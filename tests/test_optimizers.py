@@ -495,7 +495,7 @@ SCHEDULES: list[tuple[dict[str, Any], Rate]] = [
 def test_the_configurations_schedule_is_the_rate(schedule: dict[str, Any], rate: Rate) -> None:
     """10 samples in mini-batches of 4: three of them are an epoch."""
     made = experiment(
-        {"optimizer": {"kind": "d_sgd", "lr": 0.25, "schedule": schedule}, "training": {"epochs": 6}}
+        {"optimizer": {"kind": "d_sgd", "lr": 0.25, "lr_schedule": schedule}, "training": {"epochs": 6}}
     )
     assert made.rate == rate
     assert made.job.optimizer == DSGD(rate)
@@ -566,7 +566,7 @@ def test_clip_rows() -> None:
 def test_the_verifier_confirms_every_optimizer(kind: str, scheme: str, K: int, clip: float | None) -> None:
     """Its trajectory is the oracle's, over mini-batches of two epochs, with a rate that changes between them."""
     section = {
-        "kind": kind, "lr": 0.01, "schedule": {"kind": "exponential", "decay": 0.5}, "clip_norm": clip,
+        "kind": kind, "lr": 0.01, "lr_schedule": {"kind": "exponential", "decay": 0.5}, "clip_norm": clip,
         "mixing": {"kind": "laplacian", "beta": 0.1},
     }  # fmt: skip
     training = {"scheme": scheme, "consensus_rounds": K}
@@ -598,7 +598,7 @@ def test_centralized_training_by_hand(kind: str, clip: float | None) -> None:
             "beta2": 0.95,
             "epsilon": 1e-2,
         }
-    section["schedule"] = {"kind": "exponential", "decay": 0.8}
+    section["lr_schedule"] = {"kind": "exponential", "decay": 0.8}
     change: dict[str, Any] = {"optimizer": section, "training": {"mode": "centralized", "epochs": 5}}
     made = experiment(change)
     result = driver.run(content(change))
@@ -663,8 +663,8 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # sections optimize
     ({"kind": "d_adam", "bta1": 0.9}, {}, "optimizer.bta1: unknown key of d_adam; did you mean 'beta1'?"),
     ({"kind": "adam", "mixing": {"kind": "metropolis"}}, CENTRALIZED, "optimizer.mixing: unknown key of adam"),
     (
-        {"kind": "d_sgd", "schedule": {"kind": "cosine", "decay": 1}}, {},
-        "optimizer.schedule.decay: unknown key of cosine; known: epochs, final, kind",
+        {"kind": "d_sgd", "lr_schedule": {"kind": "cosine", "decay": 1}}, {},
+        "optimizer.lr_schedule.decay: unknown key of cosine; known: epochs, final, kind",
     ),
     (
         {"kind": "d_sgd"}, {"scheme": "per_batch", "consensus_rounds": 0},

@@ -142,7 +142,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("wave", [1, 4])
 def test_a_plugin_follows_its_own_recursion(folder: Path, wave: int) -> None:
     """Momentum SGD from a file beside the configuration, with a parameter, against matrices; on 1, 2 and V ranks."""
-    section = {"parameters": {"beta": 0.5}, "schedule": {"kind": "step", "every": 1, "factor": 0.25}}
+    section = {"parameters": {"beta": 0.5}, "lr_schedule": {"kind": "step", "every": 1, "factor": 0.25}}
     change = plugged("my_optimizer.py:Momentum", optimizer=section, model={"init": {"per_node": True}})
     change["training"] |= {"wave": wave}
     found = {r: run(experiment(change, folder, allow_plugins=True), r).outcome.theta for r in (1, 2, 9)}
@@ -171,7 +171,7 @@ def test_a_copy_of_d_sgd_has_its_bits(
 ) -> None:
     monkeypatch.syspath_prepend(folder)
     training = {"scheme": scheme, "consensus_rounds": 1 + (scheme == "piggyback")}
-    section = {"lr": 0.01, "clip_norm": 0.1, "schedule": {"kind": "cosine"}}
+    section = {"lr": 0.01, "clip_norm": 0.1, "lr_schedule": {"kind": "cosine"}}
     own = experiment({"optimizer": section | {"kind": "d_sgd"}, "training": training})
     wanted = run(own, 1).outcome
     change = {"optimizer": section | {"kind": "plugin", "target": target}, "training": training}

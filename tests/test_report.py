@@ -25,6 +25,8 @@ from fdtrain.report.charts import MAX_ROUNDS, ledger, schedule
 from fdtrain.report.compare import differing, group
 from fdtrain.report.network import CELLS, draw, places
 from fdtrain.report.page import embed
+from fdtrain.report.plans import plans
+from fdtrain.report.tables import compare, spread, summary
 from fdtrain.rundir import RunDirectory
 from fdtrain.schedule import build
 
@@ -177,7 +179,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(made: Path) -> None:
 def test_figures_are_valid_for_plotly(made: Path, tmp_path: Path, figure: str) -> None:
     from plotly.graph_objects import Figure
 
-    figures = data_of(page(*[made / "one", made / "two"][: 1 + (figure == "both")], out=tmp_path / "a"))[
+    figures = data_of(page(*[made / "one", made / "two"][: 1 + (figure == "both")], out=tmp_path / "a.html"))[
         "figures"
     ]
     assert {"bytes", "schedule-0", "network-0"} <= figures.keys()
@@ -248,6 +250,111 @@ def test_a_sweep_is_expanded_to_its_complete_runs(made: Path, tmp_path: Path) ->
     assert notes[0] in page(sweep, out=tmp_path / "a.html")
 
 
+def test_a_sweep_with_repetitions_is_summed_up(made: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    for name in ("one", "two", "central"):
+        copy(made / name, sweep / name)
+    half = copy(made / "two", sweep / "half")
+    (half / "environment.json").write_text('{"outcome": "interrupted"}', encoding="utf-8")
+    names = ["approach", "seed", "status", "published_train", "published_test", "directory"]
+    lines = [["D-SGD", "0", "complete", "0.5", "", "one"], ["D-SGD", "1", "complete", "0.5", "", "two"],
+             ["D-SGD", "1", "complete", "0.5", "", "half"], ["SGD", "0", "complete", "", "x", "central"]]  # fmt: skip
+    with (sweep / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([names, *lines])
+    runs, _ = read_runs([sweep])
+    table, same = summary(runs, group(runs))
+    last = [columns(made / name / "metrics.csv")["mse_train"][-1] for name in ("one", "two")]
+    assert table.head == ["setting", "runs", "train MSE", "published train MSE", "test MSE", "disagreement",
+                          "rounds", "bytes over links"]  # fmt: skip
+    assert same == "3 epochs"
+    first, second = ([cell.text for cell in row] for row in table.rows)
+    assert first[:2] == ["D-SGD", "2"]  # not the incomplete one
+    assert first[2].split(" ± ") == [f"{np.mean(last):.{len(first[2].split(' ± ')[0]) - 2}f}",
+                                     f"{np.std(last, ddof=1):.{len(first[2].split(' ± ')[0]) - 2}f}"]  # fmt: skip
+    assert first[3] == f"0.5 ({100 * np.mean(last) / 0.5:.1f} %)"
+    assert second[3] == second[5] == second[6] == "–"
+    text = page(sweep, out=tmp_path / "a.html")
+    assert text.index('id="settings"') < text.index("<details>") < text.index('id="runs"')
+    assert "All settings: 3 epochs." in text
+    assert 'id="settings"' not in page(made / "one", made / "central", out=tmp_path / "b.html")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.0123456, 0.0119], "0.01212 ± 0.00032"),
+        ([0.5], "0.5"),
+        ([2.0, 2.0], "2"),
+        ([None, None], "–"),
+        ([1.0, None, 2.0], "1.50 ± 0.71"),
+        ([1.0, np.nan, np.inf], "2 of 3 diverged"),
+        ([1e-12, 2e-12], "1.5e-12 ± 7.1e-13"),
+        ([1e150, -1e150], "0 ± 1.4e+150"),
+        ([900.0, 1500.0], "1200 ± 424"),
+    ],
+)
+def test_mean_and_standard_deviation(values: list[float | None], text: str) -> None:
+    assert spread(values).text == text
+
+
+def test_what_is_the_same_for_all_runs_is_no_column(made: Path) -> None:
+    runs, _ = read_runs([made / "one", made / "two"])
+    table, same = compare(runs)
+    assert table.head[:3] == ["run", "train MSE", "test MSE"]
+    assert not {"status", "optimizer", "epochs", "rounds"} & set(table.head)
+    assert same.startswith(
+        "complete, d_sgd, metropolis, learning rate 0.001, scheme piggyback_do, 12 nodes, "
+    )
+    assert "3 epochs, 366 rounds" in same
+    runs, _ = read_runs([made / "one", made / "central"])
+    table, _ = compare(runs)
+    assert table.head[1:4] == ["train MSE", "test MSE", "optimizer"]  # which differs, beside the results
+
+
+def test_a_run_that_stopped_early_says_so(made: Path, tmp_path: Path) -> None:
+    run = copy(made / "one", tmp_path / "run")
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(text.replace("epochs: 3", "epochs: 60"), encoding="utf-8")
+    known = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    known["outcome"] = "stopped early after epoch 3: why"
+    (run / "environment.json").write_text(json.dumps(known), encoding="utf-8")
+    shown = page(run, out=tmp_path / "a.html")
+    assert 'title="stopped early after epoch 3: why" class="tone good">stopped early</dd>' in shown
+    assert "3 of 60</dd>" in shown
+
+
+def test_a_plugin_is_not_executed_for_its_schedule(made: Path, tmp_path: Path) -> None:
+    run = copy(made / "one", tmp_path / "run")
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(text.replace("kind: d_sgd", "kind: plugin"), encoding="utf-8")
+    known, missing = plans(read_runs([run])[0])
+    assert (known, list(missing.values())) == ([], [["run"]])
+    shown = page(run, out=tmp_path / "a.html")
+    assert "one of the user&#39;s own, which a report does not execute." in shown
+    assert "--allow-plugins" not in shown
+
+
+def test_runs_are_named_by_their_configurations_where_that_tells_them_apart(
+    made: Path, tmp_path: Path
+) -> None:
+    named = copy(made / "one", tmp_path / "named")
+    text = (named / "config.yaml").read_text(encoding="utf-8")
+    (named / "config.yaml").write_text(text.replace("name: experiment", "name: Euler"), encoding="utf-8")
+    runs, _ = read_runs([named, made / "one", made / "two"])
+    assert [run.label for run in runs] == ["Euler", "one", "two"]
+
+
+@pytest.mark.parametrize(("nodes", "mode"), [(40, "markers+text"), (41, "markers")])
+def test_labels_of_nodes_are_shown(nodes: int, mode: str) -> None:
+    labels = tuple(f"city {i}" for i in range(nodes))
+    plain = Graph.from_edges(nodes, [(0, i) for i in range(1, nodes)])
+    graph = Graph(plain.indptr, plain.indices, plain.weights, labels)
+    trace = draw(graph, np.arange(nodes, dtype=float), places(graph))["data"][-1]
+    assert trace["mode"] == mode
+    assert trace["text"] == (list(labels) if nodes <= 40 else [])
+    assert trace["hovertext"][3] == "city 3 (node 3)"
+
+
 @pytest.mark.parametrize(
     "gone", ["ledger.csv", "theta.npz", "verify.json", "timing.csv", "network.npz", "environment.json"]
 )
@@ -278,7 +385,9 @@ def test_what_is_left_of_a_run_is_shown(made: Path, tmp_path: Path) -> None:
         assert said in text
     assert data_of(text)["curves"]["runs"][0]["columns"]["mse_test"] == [None, None]
     (run / "metrics.csv").write_text("epoch,mse_train\n1,.5\n2,0.25\n", encoding="utf-8")
-    assert "incomplete, 2 of 9 epochs" in page(run, out=tmp_path / "a.html")
+    text = page(run, out=tmp_path / "a.html")
+    assert "incomplete</dd>" in text
+    assert "2 of 9</dd>" in text
 
 
 def test_the_default_file() -> None:
@@ -303,7 +412,11 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             write_report([path], tmp_path / "a.html")
         assert "\n" not in str(caught.value)
-    for out, message in ((empty / "no" / "a.html", "there is no directory"), (empty, "is a directory")):
+    (tmp_path / "dir.html").mkdir()
+    for out, message in (
+        (empty / "no" / "a.html", "is not there"),
+        (tmp_path / "dir.html", "is a directory"),
+    ):
         with pytest.raises(InputError, match=message):
             write_report([made / "one"], out)
     assert not (tmp_path / "a.html").exists()
@@ -397,6 +510,27 @@ def test_the_address_sets_the_selectors(text: str, tmp_path: Path) -> None:
     ]
     assert "Runs that send nothing have one set of parameters" in dom
     assert "nothing was sent" in dom
+
+
+@needs_browser
+def test_one_choice_of_a_run_and_settings_to_hide(made: Path, tmp_path: Path) -> None:
+    text = page(made / "central", made / "one", made / "two", out=tmp_path / "a.html")
+    assert [a["value"] for tag, a in Elements(text).tags if tag == "option" and "selected" in a] == ["1"]
+    hand = """
+    document.querySelector('#settings tr[data-group="1"] button').click();
+    const select = document.querySelector('select[data-pick="run"]');
+    select.value = "2"; select.dispatchEvent(new Event("change"));
+    document.body.dataset.at = location.hash;
+    const panels = [...document.querySelectorAll('[data-panel="run"]:not([hidden])')];
+    document.body.dataset.seen = panels.map((panel) => panel.dataset.key);
+    document.body.dataset.unit = document.querySelector('[data-figure="bytes"]').layout.xaxis.title.text;
+    """
+    dom, console = browse(text, tmp_path, "", hand)
+    assert console == []
+    assert 'data-at="#run=2&amp;hide=1.2"' in dom
+    assert 'data-seen="2,2,2,2"' in dom  # ledger, network, verification, configuration
+    assert re.search(r'data-unit="bytes over links \([kM]B\)"', dom)
+    assert dom.count('class="run off"') == 3  # the setting and its two runs
 
 
 @needs_browser

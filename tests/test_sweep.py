@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -17,16 +18,17 @@ import polars as pl
 import pytest
 import yaml
 from commands import environment, needs_mpi
+from rich.console import Console
 
 from fdtrain import cli
 from fdtrain.config import load as load_config
 from fdtrain.errors import InputError
 from fdtrain.reference import mixing_matrix
 from fdtrain.rundir import RunDirectory, is_complete
-from fdtrain.sweep import pictures, plan
+from fdtrain.sweep import display, pictures, plan
 from fdtrain.sweep.runner import Running
 from fdtrain.sweep.schema import as_label
-from fdtrain.sweep.table import summarize
+from fdtrain.sweep.table import Results, failure_file, labelled, summarize
 
 BASE: dict[str, Any] = {
     "topology": {"kind": "barabasi_albert", "nodes": 8, "m": 2},
@@ -170,7 +172,7 @@ def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Pa
         ({"base": "nowhere"}, "base: nowhere: no such file, and no configuration that comes with fdtrain"),
         ({"base": "examples/sweep_mixing"}, "is a sweep; name a configuration"),
         ({"axes": {}}, "axes: is empty; give at least one axis"),
-        ({"axes": []}, "axes: input should be a valid dictionary, found []"),
+        ({"axes": []}, "axes: must be a section of keys, {key: value, …}, found []"),
         ({"axes": {"seed": []}}, "axes.seed: is empty; give it at least one value"),
         ({"axes": {"approach": {}}}, "axes.approach: is empty"),
         ({"axes": {"seed": 3}}, "axes.seed: must be a list of values or a mapping of labels, found 3"),
@@ -178,7 +180,7 @@ def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Pa
         ({"axes": {"sed": [1]}}, "axes.sed: 'sed' is no key of a configuration; did you mean 'seed'?"),
         ({"axes": {"a": {"b": {"sett": {}}}}}, "axes.a.b.sett: unknown key; did you mean 'set'?"),
         ({"axes": {"a": {"b": {"set": {"optimiser.lr": 1}}}}}, "did you mean 'optimizer'?"),
-        ({"axes": {"a": {"b": 3}}}, "axes.a.b: input should be a valid dictionary or instance of Variant"),
+        ({"axes": {"a": {"b": 3}}}, "axes.a.b: must be a section of keys, {key: value, …}, found 3"),
         ({"axes": {"nodes": {"b": {}}}}, "axes.nodes: is a column of the table; name the axis otherwise"),
         ({"axes": {"a": {"b\nc": {}}}}, "a label must be text on one line"),
         (
@@ -201,6 +203,14 @@ def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Pa
         (
             {"figures": [{"kind": "curves", "name": "a", "x": "nodes", "y": "mse_train"}]},
             "figures.0.x: 'nodes' is no x of curves; known: epochs, rounds, bytes, seconds",
+        ),
+        (
+            {"figures": [{"kind": "curves", "name": "a", "x": "epoch", "y": "mse_train"}]},
+            "figures.0.x: 'epoch' is no x of curves; did you mean 'epochs'?",
+        ),
+        (
+            {"figures": [{**CONTENT["figures"][0], "where": {"seed": [1, 3]}}]},
+            "figures.0.where.seed: '3' is no label; known: 1, 2",
         ),
         (
             {"figures": [{"kind": "scatter", "name": "a", "x": "spectral_gab", "y": "mse_train"}]},
@@ -305,12 +315,12 @@ def frame_of(out: Path) -> pl.DataFrame:
 def test_the_table_says_what_the_runs_say(done: Path) -> None:
     frame = frame_of(done)
     assert frame["approach"].to_list() == ["SGD", "SGD", "D-SGD", "D-SGD"]
-    assert frame["seed"].to_list() == ["1", "2", "1", "2"]
+    assert frame["seed"].to_list() == [1, 2, 1, 2]
     assert frame["status"].to_list() == ["complete"] * 4
     for row in frame.iter_rows(named=True):
         run = RunDirectory(done / row["directory"])
         epochs, config = run.read_metrics(), load_config(run.path / "config.yaml")
-        assert config.seed == int(row["seed"])
+        assert config.seed == row["seed"]
         last = epochs[-1]
         for name in ("mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes"):
             assert row[name] == getattr(last, name)
@@ -329,6 +339,34 @@ def test_the_table_says_what_the_runs_say(done: Path) -> None:
             assert row["excess_train"] == row["mse_train"] - base["mse_train"].item()
             assert row["published_test"] is None
     assert frame["error"].null_count() == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "values"),
+    [
+        ([1, 2], pl.Int64, [1, 2]),
+        ([-3, 0], pl.Int64, [-3, 0]),
+        ([1e-2, 1e-5], pl.Float64, [1e-2, 1e-5]),
+        ([1, 2.5], pl.Float64, [1.0, 2.5]),
+        ([2**64, 1], pl.Float64, [2.0**64, 1.0]),
+        ([1, "1.0"], pl.String, ["1", "1.0"]),  # two labels remain two
+        ([1, "tanh"], pl.String, ["1", "tanh"]),
+        (["007", "nan"], pl.String, ["007", "nan"]),
+        ([True, False], pl.String, ["true", "false"]),
+        ([None, 1], pl.String, ["null", "1"]),
+    ],
+)
+def test_an_axis_of_numbers_is_a_column_of_numbers(
+    tmp_path: Path, labels: list[Any], kind: Any, values: list[Any]
+) -> None:
+    axes = {"optimizer.lr": [1e-3], "level": {label: {} for label in labels}}
+    found = plan.load(written(tmp_path, changed(axes=axes, baseline=None, figures=None)))
+    assert [point.labels["level"] for point in found.points] == [*map(as_label, labels)]
+    frame = Results(found, tmp_path).frame()
+    assert (frame.schema["level"], frame["level"].to_list()) == (kind, values)
+    assert labelled(frame, found.config)["level"].to_list() == [*map(as_label, labels)]
+    assert summarize(frame, found.config)["level"].to_list() == values
+    assert ("level" in found.config.numeric_columns) is (kind != pl.String)
 
 
 def test_csv_and_parquet_are_equal(done: Path) -> None:
@@ -353,7 +391,7 @@ def test_the_summary_is_mean_and_deviation_over_the_seeds(done: Path) -> None:
 
 def test_failed_runs_do_not_count_and_one_run_has_no_deviation(tmp_path: Path) -> None:
     sweep = plan.load(written(tmp_path, changed())).config
-    rows = {"approach": ["SGD", "SGD"], "seed": ["1", "2"], "status": ["complete", "failed"]}
+    rows = {"approach": ["SGD", "SGD"], "seed": [1, 2], "status": ["complete", "failed"]}
     frame = pl.DataFrame({**rows, **{name: [2.0, None] for name in sweep.measures}})
     line = summarize(frame, sweep).row(0, named=True)
     assert (line["n"], line["failed"], line["mse_test_mean"], line["mse_test_std"]) == (1, 1, 2.0, None)
@@ -388,6 +426,101 @@ def test_a_figure_may_leave_labels_out(done: Path, tmp_path: Path, monkeypatch: 
     assert [point.label for point in drawn["early"]] == ["D-SGD"]
     early = frame_of(done).filter(pl.col("approach") == "D-SGD")["disagreement_at_2"]
     assert drawn["early"][0].y == pytest.approx(early.mean())
+
+
+def test_labels_that_are_numbers_choose_and_place_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        "fdtrain.figures.draw_scatter", lambda file, points, *_: drawn.update({file.stem: points})
+    )
+    figure = {"kind": "scatter", "x": "optimizer.lr", "y": "mse_train"}
+    figures = [
+        {**figure, "name": "all", "colour": "optimizer.lr"},
+        {**figure, "name": "numbers", "where": {"optimizer.lr": [1e-2], "seed": [2]}},
+        {**figure, "name": "texts", "where": {"optimizer.lr": ["0.01"]}},
+    ]
+    axes = {"optimizer.lr": [1e-3, 1e-2], "seed": [1, 2]}
+    file = written(tmp_path, changed(axes=axes, baseline=None, figures=figures))
+    assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 0
+    assert [(point.x, point.group) for point in drawn["all"]] == [(1e-3, "0.001"), (1e-2, "0.01")]
+    assert [(point.x, point.label) for point in drawn["texts"]] == [(1e-2, "lr 0.01")]
+    (point,) = drawn["numbers"]
+    row = frame_of(tmp_path / "out").row(
+        by_predicate=(pl.col("optimizer.lr") > 5e-3) & (pl.col("seed") == 2), named=True
+    )
+    assert (point.x, point.y, point.spread) == (1e-2, row["mse_train"], (0.0, 0.0))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_summary_fits_and_keeps_mean_and_deviation_together(
+    done: Path, tmp_path: Path, width: int
+) -> None:
+    sweep = plan.load(written(tmp_path, CONTENT))
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    display.conclude(sweep, Results(sweep, done), frame_of(done), Path("out"), [], 2, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    _, headings, sgd, dsgd, *note, files, others = shown.splitlines()
+    assert "mse train" in headings
+    assert "disagreement" not in headings or width == 120
+    mean, deviation = (frame_of(done)["mse_train"][2:].mean(), frame_of(done)["mse_train"][2:].std())
+    assert f" {mean:.4g} ± {deviation:.2g} " in dsgd + " "
+    assert sgd.startswith("SGD ")
+    assert "…" not in shown
+    assert max(map(len, (headings, sgd, dsgd))) <= width
+    assert " ".join(note).startswith("± standard deviation over 2 seeds")
+    assert files == "files in out: table.csv, table.parquet, summary.csv"
+    assert others == "2 directories of other settings in runs/ are left as they are"
+
+
+def test_equal_reasons_are_told_once(tmp_path: Path) -> None:
+    approach = {"bad": {"set": {"training.wave": 7}}, "good": {}, "far": {"set": {"optimizer.lr": 3e-3}}}
+    content = changed(axes={"approach": approach, "seed": [1, 2]}, baseline=None, figures=None, target=None)
+    found = plan.load(written(tmp_path, content))
+    (tmp_path / "failures").mkdir()
+    for point, epoch in zip(found.points[4:], (3, 12), strict=True):
+        failure_file(tmp_path, point).write_text(
+            f"training diverged: epoch {epoch}, layer 1\n\nall it said\n"
+        )
+    results = Results(found, tmp_path)
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    display.make_view(found, results, 4, console)
+    display.conclude(found, results, results.frame(), tmp_path, [], 0, console)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert (
+        f"2 combinations invalid in {found.source}: training: wave: must be at most batch = 6, found 7"
+        == lines[1]
+    )
+    assert lines[-5:-1] == [
+        lines[1],
+        "  bad, seed 1; bad, seed 2",
+        "2 runs failed: training diverged: epoch …, layer 1",
+        "  far, seed 1; far, seed 2",
+    ]
+    console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system=None)
+    display.make_view(found, results, 4, console)
+    first = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(first) == 2
+    assert len(first[1].rstrip()) <= 40
+    assert first[1].rstrip().endswith("…")
+
+
+def test_what_belongs_to_other_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = changed(axes={"seed": [1]}, baseline=None, figures=None)
+    out = tmp_path / "out"
+    arguments = ["sweep", str(written(tmp_path, content)), "--out", str(out)]
+    assert cli.main(arguments) == 0
+    assert "other settings" not in capsys.readouterr().out
+    (first,) = (out / "runs").iterdir()
+    (out / "failures" / f"{first.name}.txt").write_text("was ended by SIGKILL\n")
+    (out / "configs" / "own.yaml").write_text("kept: true\n")
+    assert cli.main([*arguments, "model.activation=tanh"]) == 0
+    assert "1 directory of other settings in runs/ is left as it is" in capsys.readouterr().out
+    (second,) = {*(out / "runs").iterdir()} - {first}
+    assert is_complete(first)
+    assert {file.name for file in (out / "configs").iterdir()} == {"own.yaml", f"{second.name}.yaml"}
+    assert not [*(out / "failures").iterdir()]
 
 
 def test_other_data_in_the_same_file_is_another_run(tmp_path: Path) -> None:
@@ -465,7 +598,8 @@ def test_failures_do_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureF
     assert reasons[3] is None
     assert frame["mse_train"].null_count() == 3
     shown = " ".join(capsys.readouterr().out.split())
-    assert "3 runs failed" in shown
+    assert "2 runs failed" not in shown  # for different reasons
+    assert f"1 combination invalid in {tmp_path / 's.yaml'}: training: wave: must be" in shown
     for reason in reasons[:3]:
         assert reason.split(": ", 1)[1][:40] in shown
     kept = [*(tmp_path / "out" / "failures").iterdir()]

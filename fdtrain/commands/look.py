@@ -13,7 +13,8 @@ from fdtrain import config, resources
 from fdtrain.commands.options import ConfigArgument, OverridesArgument, PluginsOption, load_experiment
 from fdtrain.config import Config
 from fdtrain.errors import InputError
-from fdtrain.experiment import build
+from fdtrain.experiment import make_topology
+from fdtrain.outputs import check_file
 from fdtrain.progress import make_console
 from fdtrain.section import kinds_in
 from fdtrain.topology import TopologyConfig, TopologyService, describe, named_networks
@@ -29,6 +30,8 @@ def plan(
     """Show the rounds of a mini-batch, what rides in each, and what they cost, without running anything."""
     from fdtrain.timeline import render
 
+    if figure is not None:
+        check_file(figure, ".png", "--figure")
     job = load_experiment(config_name, overrides, allow_plugins=allow_plugins).job
     schedule = job.schedule(job.batch)
     make_console().print(render(schedule, rounds, job.optimizer.travels))
@@ -56,6 +59,8 @@ def topology(
     figure: Annotated[Path | None, typer.Option(help="Draw the network into this PNG file.")] = None,
 ) -> int:
     """Describe a topology, and draw it."""
+    if figure is not None:
+        check_file(figure, ".png", "--figure")
     graph = _topology_service(source, parameters or [], seed).graph(minibatch)
     table = Table(title=f"{source}", title_justify="left", show_header=False, box=None, pad_edge=False)
     for key, value in describe(graph).items():
@@ -76,7 +81,7 @@ def _topology_service(source: str, parameters: list[str], seed: int) -> Topology
     if source in kinds:
         return TopologyService(config.topology_from(source, parameters), seed)
     if source.endswith((".yaml", ".yml")):
-        return build(config.load(resources.find_config(source), parameters)).topology
+        return make_topology(config.load(resources.find_config(source), parameters))
     known = ", ".join([*sorted(kinds), *named_networks()])
     if Path(source).suffix == "" and source not in named_networks():
         raise InputError(

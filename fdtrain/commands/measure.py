@@ -17,7 +17,7 @@ from fdtrain.commands.options import (
 from fdtrain.driver import Observer, VerificationError
 from fdtrain.errors import InputError
 from fdtrain.jobs import count_ranks, launched_at, on_ranks, repeated
-from fdtrain.outputs import check_folder
+from fdtrain.outputs import check_file
 from fdtrain.team import Team
 
 
@@ -31,6 +31,7 @@ def cost(
     consensus: Annotated[str | None, typer.Option(help="K, e.g. 1,3.", show_default=False)] = None,
     ranks: RanksOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Also write the table into this CSV file.")] = None,
+    allow_plugins: PluginsOption = False,
 ) -> int:
     """The paper's Table I: rounds and message sizes of all schemes by formula, as planned, and counted on the wire.
 
@@ -38,20 +39,20 @@ def cost(
     """
     from fdtrain.cost import measure, read_cases, render, write_csv
 
-    experiment = load_experiment(config_name, overrides, allow_plugins=False)
+    experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
     settings, training = experiment.config, experiment.config.training
     if settings.task.bundle is not None or training.mode == "centralized":
         raise InputError(
             "cost: needs synthetic data, of which it draws as much as it needs, and training.mode: distributed"
         )
     if out is not None:
-        check_folder(out)
+        check_file(out, ".csv")
     grid = read_cases(experiment, layers, batches, waves, consensus)
     team: Team | None = context.obj
 
     def work(team: Team, observer: Observer) -> None:
         observer.started(settings.name, experiment.nodes, team.size, 0)
-        lines = [measure(settings, case, team) for case in grid]
+        lines = [measure(settings, case, team, allow_plugins=allow_plugins) for case in grid]
         observer.note(render(lines, settings.model.form))
         if out is not None:
             write_csv(out, lines)

@@ -18,7 +18,7 @@ from fdtrain.commands.options import (
 from fdtrain.driver import Observer, lead, report_verification
 from fdtrain.errors import InputError
 from fdtrain.jobs import count_ranks, on_ranks, repeated, reports_to_launcher
-from fdtrain.outputs import check_folder
+from fdtrain.outputs import check_file
 from fdtrain.progress import make_console
 from fdtrain.rundir import RunDirectory, check_free
 from fdtrain.summary import summarize
@@ -90,7 +90,7 @@ def verify(
         raise InputError(
             "training.mode: centralized sends no messages, there is nothing to verify; use distributed"
         )
-    check_folder(out)
+    check_file(out, ".json")
     team: Team | None = context.obj
 
     def work(team: Team, observer: Observer) -> None:

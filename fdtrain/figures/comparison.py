@@ -55,8 +55,9 @@ def draw_comparison(
 ) -> None:
     """Draw y against x; the legend is ordered by the last values, and where these are close, enlarge them.
 
-    Repetitions with the same x become their mean in a band from minimum to maximum; others, and those of
-    which one diverged, are lines of their own. `xlabel` and `ylabel` may hold mathematics, the rest is literal.
+    Repetitions with the same x become their mean in a band from minimum to maximum, which the enlargement
+    leaves out; others, and those of which one diverged, are lines of their own.
+    `xlabel` and `ylabel` may hold mathematics, the rest is literal.
 
     Raises:
         InputError: there is no series.
@@ -73,7 +74,7 @@ def draw_comparison(
     with sheet(path, (width, max(height, LINE * rows + 1.0))) as figure:
         panels = figure.subplots(2 if near else 1, sharex=True, squeeze=False)[:, 0]
         for axes in panels:
-            _draw_curves(axes, curves)
+            _draw_curves(axes, curves, bands=axes is panels[0])
             axes.set_ylabel(ylabel)
         if span:
             set_scale(panels[0], "y", *span[:2], log=span[2], margin=0.04)
@@ -82,7 +83,9 @@ def draw_comparison(
             panels[0].text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
         if near:
             panels[0].axhspan(*near[:2], color="#EBEBEB", zorder=0, linewidth=0)
-            panels[1].set_title("the shaded part, enlarged", loc="left", fontsize=9)
+            panels[0].axhspan(*near[:2], fill=False, edgecolor="#444444", linewidth=0.8, zorder=4)
+            without = ", means alone" if any(curve.band for curve in curves) else ""
+            panels[1].set_title(f"the framed part, enlarged{without}", loc="left", fontsize=9)
             set_scale(panels[1], "y", *near[:2], log=near[2], margin=0.0)
         _scale_x(panels[-1], curves, xlabel)
         _write_legend(figure, curves)
@@ -144,7 +147,7 @@ def _near(curves: Sequence[_Curve], low: float, high: float, log: bool) -> tuple
     return bottom, top, top >= 8 * bottom
 
 
-def _draw_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
+def _draw_curves(axes: Axes, curves: Sequence[_Curve], *, bands: bool) -> None:
     many = len(curves) > len(PALETTE)
     for number, curve in enumerate(curves):
         for x, y in curve.lines:
@@ -161,7 +164,7 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
                 markevery=sorted(marked),
                 zorder=3,
             )
-        if curve.band and curve.lines:
+        if bands and curve.band and curve.lines:
             axes.fill_between(
                 curve.lines[0][0], *curve.band, color=curve.style["color"], alpha=0.22, linewidth=0, zorder=2
             )

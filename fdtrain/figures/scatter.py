@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SCATTER = (7.0, 4.8)  # inches
+SIZE = 6.0  # points across a marker
+NEST = 4.0  # points by which a marker is larger than one that covers it
 FAR = 8.0  # points; a label that far from its point gets a line to it
 
 
@@ -35,9 +37,10 @@ class Point:
 
 
 def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, *, title: str = "") -> None:
-    """Draw points with error bars and labels; an axis of which values span 20 and more is logarithmic.
+    """Draw points with error bars and labels; an axis of which values span 8 and more is logarithmic.
 
-    Points above each other that have the same label are labelled once.
+    A marker that one of a later group would cover is larger than that, and seen behind it. Points above each
+    other that have the same label are labelled once.
 
     What cannot be on the axes is named below them. `xlabel` and `ylabel` may hold mathematics.
 
@@ -53,7 +56,7 @@ def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, 
         shown: NDArray[np.bool_] = np.isfinite(at[:, 0]) & np.isfinite(at[:, 1])
         for side, which in enumerate("xy"):
             if shown.any():
-                low, high, log = limits(at[shown, side], 20)
+                low, high, log = limits(at[shown, side], 8)
                 shown = shown & ((at[:, side] > 0) | (not log))
                 low_bar = float((at - spread)[shown, side].min())
                 low = max(min(low, low_bar), low / 2) if log else min(low, low_bar)  # a long bar runs off
@@ -61,9 +64,12 @@ def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, 
                 set_scale(axes, which, low, high, log=log, margin=0.1)
         groups = list(dict.fromkeys(point.group for point in points))
         colours = [PALETTE[groups.index(point.group) % len(PALETTE)] for point in points]
-        for number, group in enumerate(groups):
-            chosen = np.array([point.group == group for point in points]) & shown
-            _draw_points(axes, at[chosen], spread[chosen], number)
+        of = np.array([groups.index(point.group) for point in points])
+        sizes = np.full(len(points), SIZE)
+        sizes[shown] = _sizes(axes.transData.transform(at[shown]), of[shown])
+        for number in range(len(groups)):
+            chosen = (of == number) & shown
+            _draw_points(axes, at[chosen], spread[chosen], number, sizes[chosen])
         axes.grid(visible=True)
         if len(groups) > 1:
             _write_groups(axes, groups)
@@ -72,16 +78,26 @@ def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, 
             for point, seen in zip(points, shown, strict=True)
             if not seen
         ]
-        write_around(figure, title, ["not on the axes: " + "; ".join(out)] if out else [])
+        bars = "bars: standard deviation over repetitions" if spread[shown].any() else ""
+        write_around(figure, title, [bars, "not on the axes: " + "; ".join(out) if out else ""])
         tags = [
             (point.label, colour if len(groups) > 1 else "black")
             for point, colour, seen in zip(points, colours, shown, strict=True)
             if seen
         ]
-        _write_tags(figure, axes, at[shown], spread[shown], tags)
+        _write_tags(figure, axes, at[shown], spread[shown], tags, sizes[shown])
 
 
-def _draw_points(axes: Axes, at: Array, spread: Array, number: int) -> None:
+def _sizes(centre: Array, of: NDArray[np.int_]) -> Array:
+    """How large the marker of each point is, which is at `centre` [N, 2], in pixels, and of the group `of` [N]."""
+    sizes = np.full(len(centre), SIZE)
+    for k in np.argsort(-of, kind="stable"):
+        near = np.hypot(*(centre - centre[k]).T) < 0.6 * SIZE * DPI / 72
+        sizes[k] = max([SIZE, *(sizes[near & (of > of[k])] + NEST)])
+    return sizes
+
+
+def _draw_points(axes: Axes, at: Array, spread: Array, number: int, sizes: Array) -> None:
     bars = [side if side.any() else None for side in spread.T]
     axes.errorbar(
         at[:, 0],
@@ -90,13 +106,24 @@ def _draw_points(axes: Axes, at: Array, spread: Array, number: int) -> None:
         yerr=bars[1],
         fmt=MARKERS[number % len(MARKERS)],
         color=PALETTE[number % len(PALETTE)],
-        markersize=6,
+        markersize=SIZE,
         markeredgecolor="white",
         markeredgewidth=0.6,
         elinewidth=1.0,
         capsize=2.5,
         zorder=3,
     )
+    if (covered := sizes > SIZE).any():
+        axes.scatter(
+            at[covered, 0],
+            at[covered, 1],
+            s=sizes[covered] ** 2,
+            marker=MARKERS[number % len(MARKERS)],
+            color=PALETTE[number % len(PALETTE)],
+            edgecolor="white",
+            linewidth=0.6,
+            zorder=2.9,
+        )
 
 
 def _write_groups(axes: Axes, groups: Sequence[str]) -> None:
@@ -124,9 +151,9 @@ def _write_groups(axes: Axes, groups: Sequence[str]) -> None:
 
 
 def _write_tags(
-    figure: Figure, axes: Axes, every: Array, bars: Array, marked: Sequence[tuple[str, str]]
+    figure: Figure, axes: Axes, every: Array, bars: Array, marked: Sequence[tuple[str, str]], across: Array
 ) -> None:
-    """Write each label near its point, with a line to it where another one is nearer."""
+    """Write each label near its point, whose marker is so many points `across`, with a line where another is nearer."""
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke
 
@@ -141,7 +168,8 @@ def _write_tags(
         sizes.append(probe.get_window_extent().size)
         probe.remove()
     frame, centre = np.concatenate(axes.bbox.get_points()), axes.transData.transform(every)
-    blots = [np.hstack([centre - 6.0 * pixel, centre + 6.0 * pixel])]
+    reach = (across[:, None] / 2 + 3.0) * pixel
+    blots = [np.hstack([centre - reach, centre + reach])]
     for side in np.eye(2) if bars.any() else ():  # the bars, as far as they can be seen
         ends = [axes.transData.transform(every + sign * bars * side) for sign in (-1, 1)]
         low, high = (np.clip(np.nan_to_num(end, nan=-1e9), frame[:2], frame[2:]) for end in ends)

@@ -27,11 +27,13 @@ _PARTS = ("travels", "mixes_gradient", "init", "outgoing", "step", "theta")
 class Plugin:
     """The optimizer ``Class(lr=rate, **parameters)`` of `target`, ``module:Class`` or ``/path/of/file.py:Class``.
 
-    Every rank imports it by itself: what is sent to them is where it is found, not code.
+    Every rank imports it by itself: what is sent to them is where it is found, not code. Whatever it raises, or gives
+    that has another shape than it should, is an :class:`InputError` that names the line.
     """
 
     def __init__(self, target: str, rate: Rate, parameters: Mapping[str, Any]) -> None:
         self.target, self._rate, self._parameters = target, rate, dict(parameters)
+        self._trial = ""  # what an error has to say about a trial
 
     def __reduce__(self) -> Any:
         return Plugin, (self.target, self._rate, self._parameters)
@@ -51,47 +53,43 @@ class Plugin:
             raise self._error(f"cannot be made: {_told(error)}") from error
         if missing:
             raise self._error(f"has no '{missing[0]}'; an optimizer has {', '.join(_PARTS)}")
+        if not isinstance(made.travels, (tuple, list)) or not all(isinstance(n, str) for n in made.travels):
+            raise self._error(
+                f"'travels' must be a tuple of names, such as (\"θ\",), found {made.travels!r:.60}"
+            )
+        if not isinstance(made.mixes_gradient, bool):
+            raise self._error(f"'mixes_gradient' must be True or False, found {made.mixes_gradient!r:.60}")
         return made
 
     def check(self, num_parameters: int) -> None:
         """Try it on two nodes with p parameters.
 
         Raises:
-            InputError: it raises an error, or gives something of another shape than it has to.
+            InputError: it raises an error, gives something of another shape than it has to, or looks at other rows.
         """
-        inner = self.inner
+        width = len(self.travels) * num_parameters
+        self._trial = (
+            f" (tried on 2 nodes with p = {num_parameters}; lr is a function, α of mini-batch t is lr(t))"
+        )
         theta = np.linspace(-1.0, 1.0, 2 * num_parameters).reshape(2, num_parameters)
-        try:
-            width = len(tuple(inner.travels)) * num_parameters
-            with np.errstate(all="ignore"):
-                state = self.init(theta.copy())
-                self.outgoing(state, theta.copy())
-                self.step(theta.copy(), np.zeros((2, width)), state)
-                self._check_rows(theta, width)
-        except InputError:
-            raise
-        except Exception as error:
-            tried = f"tried on 2 nodes with p = {num_parameters} parameters; lr is a function, α of mini-batch t is lr(t)"
-            raise self._error(f"fails{_place(error)}: {_told(error)} ({tried})") from error
-
-    def _check_rows(self, theta: Array, width: int) -> None:
-        """Let two nodes take two steps together, and each alone: a node knows nothing of the others on its rank."""
         grad, mixed = np.cos(theta), np.sin(np.arange(2.0 * width)).reshape(2, width)
 
         def walk(rows: slice) -> tuple[Array, Array]:
             state = self.init(theta[rows].copy())
             for _ in range(2):
+                self.outgoing(state, grad[rows].copy())
                 state = self.step(grad[rows], mixed[rows], state)
             return self.outgoing(state, grad[rows].copy()), self.theta(state)
 
-        for what, both, *alone in zip(
-            ("outgoing", "theta"), walk(slice(0, 2)), walk(slice(0, 1)), walk(slice(1, 2)), strict=True
-        ):
+        with np.errstate(all="ignore"):
+            together, first, second = walk(slice(0, 2)), walk(slice(0, 1)), walk(slice(1, 2))
+        for what, both, *alone in zip(("outgoing", "theta"), together, first, second, strict=True):
             if not np.array_equal(both, np.concatenate(alone), equal_nan=True):
                 raise self._error(
-                    f"'{what}' of a node depends on which other nodes it is computed with; rows are nodes, compute each "
-                    "row by itself (axis=1 instead of axis=0 or a whole array)"
+                    f"'{what}' of a node depends on which other nodes it is computed with; rows are nodes, compute "
+                    "each row by itself (axis=1 instead of axis=0 or a whole array)"
                 )
+        self._trial = ""
 
     @property
     def travels(self) -> tuple[str, ...]:
@@ -99,31 +97,40 @@ class Plugin:
 
     @property
     def mixes_gradient(self) -> bool:
-        return bool(self.inner.mixes_gradient)
+        return self.inner.mixes_gradient
 
     def init(self, theta: Array) -> Any:
-        return self.inner.init(theta)
+        return self._call("init", theta)
 
     def outgoing(self, state: Any, grad: Array) -> Array:
         n, p = grad.shape
-        return self._checked("outgoing", self.inner.outgoing(state, grad), (n, len(self.travels) * p))
+        return self._checked("outgoing", self._call("outgoing", state, grad), n, len(self.travels) * p)
 
     def step(self, grad: Array, mixed: Array, state: Any) -> Any:
-        after = self.inner.step(grad.copy(), mixed.copy(), state)  # whatever is kept of them, or done to them
-        self._checked("theta", self.inner.theta(after), grad.shape)
+        after = self._call(
+            "step", grad.copy(), mixed.copy(), state
+        )  # whatever is kept of them, or done to them
+        self._checked("theta", self._call("theta", after), *grad.shape)
         return after
 
     def theta(self, state: Any) -> Array:
-        return self.inner.theta(state)
+        found: Array = self._call("theta", state)
+        return found
 
-    def _checked(self, what: str, found: Any, shape: tuple[int, ...]) -> Array:
-        found = np.asarray(found)
-        if found.shape != shape or found.dtype != np.float64:
-            n, wanted = shape
+    def _call(self, part: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self.inner, part)(*arguments)
+        except (Exception, SystemExit) as error:
+            raise self._error(f"'{part}' fails{_place(error)}: {_told(error)}{self._trial}") from error
+
+    def _checked(self, what: str, found: Any, n: int, width: int) -> Array:
+        array = np.asarray(found)
+        if array.shape != (n, width) or array.dtype != np.float64:
             raise self._error(
-                f"'{what}' gives {found.dtype} {list(found.shape)} for {n} nodes, must be float64 {[n, wanted]}"
+                f"'{what}' gives {array.dtype} {list(array.shape)} for {n} nodes, "
+                f"must be float64 {[n, width]}{self._trial}"
             )
-        return np.asarray(found, np.float64)
+        return array
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"optimizer.target: {self.target}: {problem}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fdtrain.errors import InputError
-from fdtrain.outputs import check_folder
+from fdtrain.outputs import check_file
 from fdtrain.report.collect import read_runs
 from fdtrain.report.read import Run
 
@@ -29,9 +29,7 @@ def write_report(directories: Sequence[Path], out: Path | None = None, title: st
     """
     runs, notes = read_runs(directories)
     file = default_file(directories) if out is None else out
-    check_folder(file)
-    if file.is_dir():
-        raise InputError(f"--out {file}: is a directory; name a file")
+    check_file(file, ".html")
     from fdtrain.report.page import render
 
     text = render(runs, notes, title)

@@ -101,8 +101,8 @@ def ledger(runs: Sequence[Run], groups: Sequence[Group]) -> Figure | None:
                 "name": PAYLOADS.get(kind, kind),
                 "x": [size for _, _, size, _ in mine],
                 "y": [label for label, *_ in mine],
-                "customdata": [[plain(label), messages] for label, _, _, messages in mine],
-                "hovertemplate": "%{customdata[0]}<br>%{x:,.0f} bytes in %{customdata[1]:,.0f} messages"
+                "customdata": [[plain(label), messages, size] for label, _, size, messages in mine],
+                "hovertemplate": "%{customdata[0]}<br>%{customdata[2]:,.0f} bytes in %{customdata[1]:,.0f} messages"
                 "<extra>%{fullData.name}</extra>",
                 "meta": {"ink": kind},
             }

@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from fdtrain.config import Config
 from fdtrain.errors import InputError
-from fdtrain.report.read import Run, read_run
+from fdtrain.report.read import Run, finite, read_run
 from fdtrain.sweep.plan import describe
 
 
@@ -31,11 +32,21 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
             found = [read_run(path, path.resolve().name)]
         runs += [run for run in found if run.path.resolve() not in seen]
         seen |= {run.path.resolve() for run in found}
+    _name(runs)
     for label in {run.label for run in runs}:
         same = [run for run in runs if run.label == label]
         for run in same if len(same) > 1 else ():
             run.label = str(run.path) if not run.axes else f"{run.path.parent.name}: {run.label}"
     return runs, notes
+
+
+def _name(runs: Sequence[Run]) -> None:
+    """Call the runs that are of no sweep by the names in their configurations where no two have the same."""
+    single = [run for run in runs if not run.axes]
+    names = [str(run.config.get("name") or "") for run in single]
+    for run, name in zip(single, names, strict=True):
+        if name not in ("", Config.model_fields["name"].default) and names.count(name) == 1:
+            run.label = name
 
 
 def _read_sweep(path: Path) -> tuple[list[Run], list[str]]:
@@ -59,8 +70,22 @@ def _read_sweep(path: Path) -> tuple[list[Run], list[str]]:
             missing += 1
             continue
         run.axes = values
+        run.published = _read_published(line)
         runs.append(run)
     if not runs:
         raise InputError(f"report: {path}: no run of this sweep has a finished epoch, nothing to show")
     note = f"{path.resolve().name}: {missing} of {len(lines)} runs left out, as they have no finished epoch"
     return runs, [note] if missing else []
+
+
+def _read_published(line: dict[str, str]) -> dict[str, float]:
+    """The published MSEs that a line of a sweep's table has, by ``train`` and ``test``."""
+    found: dict[str, float] = {}
+    for side in ("train", "test"):
+        try:
+            value = finite(float(line.get(f"published_{side}") or "nan"))
+        except ValueError:
+            continue
+        if value:
+            found[side] = value
+    return found

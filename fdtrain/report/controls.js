@@ -1,7 +1,7 @@
 // What the reader does: selectors, legend, tables; and the address of the page, which remembers it.
 
 function remember() {
-  const parts = [["x", state.x], ["y", state.y], ["scale", state.scale], ["run", state.run === "0" ? "" : state.run],
+  const parts = [["x", state.x], ["y", state.y], ["scale", state.scale], ["run", state.run === DATA.chosen ? "" : state.run],
     ["schedule", state.schedule === "0" ? "" : state.schedule], ["hide", [...state.hidden].join(".")]].filter(([, value]) => value);
   try { history.replaceState(null, "", `#${parts.map(([key, value]) => `${key}=${value}`).join("&")}`); } catch { /* not allowed here: no link then */ }
 }
@@ -54,9 +54,9 @@ function legend() {
   });
   chip("show all", "Show all runs", () => change(() => state.hidden.clear())).classList.add("all");
   chip("hide all", "Hide all runs", () => change(() => runs.forEach((_, r) => state.hidden.add(r)))).classList.add("all");
-  find("#runs tr[data-run] button").forEach((button) => {
-    const r = Number(button.closest("tr").dataset.run);
-    button.addEventListener("click", () => change(() => toggle([r], false)));
+  find(".toggles tr button").forEach((button) => {
+    const members = membersOf(button.closest("tr"));
+    button.addEventListener("click", () => change(() => toggle(members, false)));
   });
 }
 

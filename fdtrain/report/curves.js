@@ -7,9 +7,12 @@ if (has("mse_train") && has("mse_test") && groups.length <= 7)
 const axes = DATA.curves.x.filter((x) => !["rounds", "bytes"].includes(x.column) || runs.some((run) => !run.silent));
 const NAMES = { epoch: "epoch", rounds: "rounds", messages: "messages", bytes: "bytes over links", seconds: "seconds" };
 DATA.curves.y.forEach((y) => { NAMES[y.key] = y.label; });
-const state = { x: axes[0].key, y: measures[0].key, scale: "", run: "0", schedule: "0", hidden: new Set() };
+const state = { x: axes[0].key, y: measures[0].key, scale: "", run: DATA.chosen, schedule: "0", hidden: new Set() };
 if (runs.length > 1 && has("mse_test")) state.y = "mse_test";
 const groupOf = runs.map((_, r) => groups.findIndex((group) => group.members.includes(r)));
+const membersOf = (row) => (row.dataset.group === undefined ? [Number(row.dataset.run)] : groups[row.dataset.group].members);
+const MANY = 12; // settings
+const CROWDED = `More than ${MANY} settings with repetitions are in sight: their means alone are drawn. Hide some to see the single runs.`;
 
 function hoverOf(run) {
   const names = Object.keys(NAMES).filter((name) => run.columns[name]);
@@ -36,7 +39,7 @@ function meanTrace(traces, label, style) {
   const mean = (key, k) => traces.reduce((sum, t) => sum + t[key][k], 0) / traces.length;
   const ks = [...Array(Math.min(...lengths)).keys()];
   return { type: "scatter", mode: "lines", x: ks.map((k) => mean("x", k)), y: ks.map((k) => mean("y", k)),
-    line: { color: style.color, width: 2.6, dash: style.dash }, meta: { mean: true },
+    line: { color: style.color, width: style.width, dash: style.dash }, meta: { mean: true },
     hovertemplate: `<b>${plain(label)}</b><br>mean of ${traces.length}: %{y:.6g}<extra></extra>` };
 }
 
@@ -50,7 +53,8 @@ function curveTraces(axis, measure, said) {
   const shown = groups.map((group) => group.members.filter((r) => !state.hidden.has(r)));
   const columns = measure.columns;
   const reach = reachOf(axis);
-  const thin = [], thick = [];
+  const thin = [], thick = [], crowded = shown.filter((members) => members.length > 1).length > MANY;
+  if (crowded) said.add(CROWDED);
   shown.forEach((members, g) => columns.forEach((column) => {
     const single = runs.length === 1;
     const style = { color: colours()[single && column !== "mse_test" ? (column === "disagreement" ? 2 : 1) : g % colours().length],
@@ -61,8 +65,8 @@ function curveTraces(axis, measure, said) {
     if (traces.includes(null)) said.add(`Not drawn, as their files do not say: ${drawn.filter((_, k) => !traces[k]).map((r) => runs[r].label).join(", ")}.`);
     const good = traces.filter(Boolean);
     good.forEach((trace) => { if (members.length > 1) trace.mode = "lines"; });
-    thin.push(...good);
-    if (good.length > 1) thick.push(meanTrace(good, groups[g].label, style));
+    if (good.length > 1) thick.push(meanTrace(good, groups[g].label, { ...style, width: crowded ? 1.6 : 2.6 }));
+    if (good.length === 1 || !crowded) thin.push(...good);
   }));
   return [...thin, ...thick];
 }
@@ -81,7 +85,7 @@ function divergedMarks(traces) {
 }
 
 function notesOn(axis, log, traces, said) {
-  if (groups.some((group) => group.members.filter((r) => !state.hidden.has(r)).length > 1))
+  if (!said.has(CROWDED) && groups.some((group) => group.members.filter((r) => !state.hidden.has(r)).length > 1))
     said.add("Runs that differ in nothing but the seed have one colour: thin lines, and their mean as a thick one.");
   const silent = runs.some((run, r) => run.silent && !state.hidden.has(r));
   if (silent && ["rounds", "bytes"].includes(axis.column))
@@ -109,16 +113,17 @@ function drawCurves() {
   const log = state.scale ? state.scale === "log" : high / low >= 8;
   notesOn(axis, log, traces, said);
   const div = document.getElementById("curve"), named = measure.columns.length > 1;
-  const bytes = axis.column === "bytes";
+  const bytes = axis.column === "bytes", unit = unitOf(bytes ? reachOf(axis) : 1);
   const keys = named ? ["solid", "dash"].map((dash, k) => ({ type: "scatter", mode: "lines", x: [null], y: [null], name: ["test", "train"][k], showlegend: true,
     line: { dash, width: 2, color: runs.length === 1 ? colours()[k] : variable("dim") }, meta: {}, hoverinfo: "skip" })) : [];
   const own = {
     height: Math.max(340, Math.min(520, 0.42 * div.clientWidth)), hovermode: "closest", showlegend: named,
-    xaxis: { title: { text: axis.label }, rangemode: "tozero", hoverformat: ",", tickformat: bytes ? "~s" : axis.column === "seconds" ? "~g" : ",",
-      ticksuffix: bytes ? "B" : "", ...(axis.column === "epoch" && reachOf(axis) <= 10 ? { dtick: 1 } : {}), nticks: narrowed(div) ? 5 : 10 },
+    xaxis: { title: { text: axis.label + (bytes ? ` (${unit.name})` : "") }, rangemode: "tozero", hoverformat: ",", tickformat: axis.column === "seconds" ? "~g" : bytes ? "" : ",",
+      ...(axis.column === "epoch" && reachOf(axis) <= 10 ? { dtick: 1 } : {}), nticks: narrowed(div) ? 5 : 10 },
     yaxis: { title: { text: plain(measure.label), standoff: 14 }, ...(log && high / low > 5 ? { dtick: high / low > 300 ? 1 : "D2" } : {}), type: log ? "log" : "linear", tickformat: "~g", exponentformat: "power", nticks: 8 },
   };
-  const all = [...traces.map((t) => ({ ...t, showlegend: false })), ...divergedMarks(traces).map((t) => ({ ...t, showlegend: false })), ...keys];
+  const scaled = [...traces, ...divergedMarks(traces)].map((t) => ({ ...t, x: t.x.map((x) => x / unit.size), showlegend: false }));
+  const all = [...scaled, ...keys];
   Plotly.react(div, all, layout(own), configOf(div));
   Object.assign(div.dataset, { x: state.x, y: state.y, scale: log ? "log" : "linear", traces: all.length });
   showState(log);
@@ -133,13 +138,13 @@ function showState(log) {
     b.setAttribute("aria-pressed", String(members.some((r) => !state.hidden.has(r))));
     b.querySelector("i").style.color = colourOf(Number(b.dataset.group));
   });
-  find("#runs tr[data-run]").forEach((row) => {
-    const r = Number(row.dataset.run), button = row.querySelector("button");
-    button.setAttribute("aria-pressed", String(!state.hidden.has(r)));
-    button.classList.toggle("off", state.hidden.has(r));
-    const swatch = row.querySelector("i");
-    swatch.style.color = colourOf(groupOf[r]);
-    swatch.style.borderTopStyle = styleOf(groupOf[r]);
+  find(".toggles tbody tr").forEach((row) => {
+    const members = membersOf(row), on = members.some((r) => !state.hidden.has(r)), g = groupOf[members[0]];
+    const button = row.querySelector("button"), swatch = row.querySelector("i");
+    button.setAttribute("aria-pressed", String(on));
+    button.classList.toggle("off", !on);
+    swatch.style.color = colourOf(g);
+    swatch.style.borderTopStyle = styleOf(g);
   });
 }
 

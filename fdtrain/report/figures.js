@@ -14,19 +14,23 @@ function drawFigure(div) {
   const figure = DATA.figures[div.dataset.figure];
   if (!figure) return;
   const others = [], own = figure.layout;
+  let traces = figure.data;
   const kept = div.dataset.drawn && div.layout ? { ...own.xaxis, range: div.layout.xaxis.range } : own.xaxis;
   const all = layout({ ...own, xaxis: own.xaxis && own.xaxis.range ? kept : own.xaxis });
   if (div.dataset.figure === "bytes") {
-    const narrow = narrowed(div), labels = own.yaxis.categoryarray;
+    const narrow = narrowed(div), sums = {}, labels = own.yaxis.categoryarray;
+    traces.forEach((trace) => trace.y.forEach((label, k) => { sums[label] = (sums[label] ?? 0) + trace.x[k]; }));
+    const unit = unitOf(Object.values(sums).reduce((a, b) => Math.max(a, b), 1));
+    traces = traces.map((trace) => ({ ...trace, x: trace.x.map((size) => size / unit.size) }));
     const short = (label) => (narrow && label.length > 18 ? `${label.slice(0, 8)}…${label.slice(-8)}` : label);
-    Object.assign(all.xaxis, { tickformat: "~s", ticksuffix: "B", nticks: narrow ? 4 : 8 });
+    Object.assign(all.xaxis, { title: { text: `${own.xaxis.title.text} (${unit.name})` }, nticks: narrow ? 4 : 8 });
     Object.assign(all.yaxis, { tickvals: labels, ticktext: labels.map((label) => plain(short(label))) });
   }
   if (narrowed(div)) {
-    all.height = Math.min(all.height, 1.15 * div.clientWidth);
+    if (div.dataset.figure !== "bytes") all.height = Math.min(all.height, 1.15 * div.clientWidth);
     if (own.xaxis.rangeslider && !div.dataset.drawn) all.xaxis.range = [own.xaxis.range[0], own.xaxis.range[1] / 2];
   }
-  Plotly.react(div, figure.data.map((trace) => inked(trace, others)), all, configOf(div));
+  Plotly.react(div, traces.map((trace) => inked(trace, others)), all, configOf(div));
   if (own.xaxis.rangeslider && !div.dataset.drawn) div.on("plotly_relayout", () => fitRounds(div));
   div.dataset.drawn = "yes";
   if (own.xaxis.rangeslider) fitRounds(div);

@@ -18,6 +18,7 @@ MAX_EDGES = 12_000  # drawn; more are a blot, and slow
 MAX_NODES_WITH_EDGES = 2000
 CELLS = 40  # of the picture of a network that is too large to be drawn
 GREY = "#9A9A9A"
+MAX_WRITTEN = 40  # labels beside their nodes
 
 
 def places(graph: Graph) -> Array | None:
@@ -77,18 +78,23 @@ def _edges(graph: Graph, at: Array) -> dict[str, Any]:
 def _nodes(
     graph: Graph, loss: Array, at: Array, chosen: NDArray[Any], marker: dict[str, Any]
 ) -> dict[str, Any]:
-    names = [f"node {i}" for i in chosen] if graph.labels is None else [graph.labels[i] for i in chosen]
+    labels = graph.labels
+    names = [f"node {i}" if labels is None else f"{labels[i]} (node {i})" for i in chosen]
+    written = labels is not None and graph.num_nodes <= MAX_WRITTEN
     size = float(np.clip(140 / np.sqrt(graph.num_nodes), 4, 18))
     return {
         "type": "scatter",
-        "mode": "markers",
+        "mode": "markers+text" if written else "markers",
         "x": _short(at[chosen, 0]),
         "y": _short(at[chosen, 1]),
-        "text": [plain(name) for name in names],
+        "text": [plain(labels[i]) for i in chosen] if labels is not None and written else [],
+        "textposition": "top center",
+        "cliponaxis": False,
+        "hovertext": [plain(name) for name in names],
         "customdata": [
             [int(graph.degrees[i]), "not finite" if np.isnan(loss[i]) else f"{loss[i]:.6g}"] for i in chosen
         ],
-        "hovertemplate": "%{text}<br>degree %{customdata[0]}<br>test MSE %{customdata[1]}<extra></extra>",
+        "hovertemplate": "%{hovertext}<br>degree %{customdata[0]}<br>test MSE %{customdata[1]}<extra></extra>",
         "marker": {"size": size, **marker},
         "meta": {"ink": "outline"},
     }

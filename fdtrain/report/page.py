@@ -19,7 +19,7 @@ from pygments.lexers import YamlLexer
 from fdtrain import __version__
 from fdtrain.figures.canvas import readable
 from fdtrain.report import charts, curves, network, tables
-from fdtrain.report.compare import common, differing, group
+from fdtrain.report.compare import Group, common, differing, group
 from fdtrain.report.plans import plans
 from fdtrain.report.read import Run
 
@@ -38,6 +38,11 @@ def render(runs: Sequence[Run], notes: Sequence[str], title: str | None = None) 
     for number, plan in enumerate(known):
         figures[f"schedule-{number}"] = charts.schedule(plan.schedule)
     networks = _networks(runs, figures)
+    comparison, same = tables.compare(runs)
+    singles = [Group(run.label, [r]) for r, run in enumerate(runs)]
+    repeated = any(len(one.members) > 1 for one in groups)
+    summary, summed = tables.summary(runs, groups) if repeated else (None, "")
+    chosen = next((r for r, run in enumerate(runs) if not run.silent), 0)
     environment = jinja()
     context = {
         "title": title or _title(runs),
@@ -46,17 +51,21 @@ def render(runs: Sequence[Run], notes: Sequence[str], title: str | None = None) 
         "notes": notes,
         "troubles": _troubles(runs),
         "origin": tables.origin(runs),
-        "comparison": tables.compare(runs, groups),
-        "repeated": any(len(one.members) > 1 for one in groups),
+        "comparison": comparison,
+        "same": same,
+        "summary": summary,
+        "summed": summed,
+        "beside": any(run.published for run in runs),
+        "chosen": chosen,
         "plans": known,
         "shown_rounds": charts.SHOWN_ROUNDS,
         "unknown_plans": unknown,
         "networks": networks,
-        "settings": tables.by_run(runs, differing([run.config for run in runs])),
-        "environments": tables.by_run(runs, differing([run.environment for run in runs])),
+        "settings": tables.by_group(groups, differing([run.config for run in runs])),
+        "environments": tables.by_group(singles, differing([run.environment for run in runs])),
         "environment": tables.pairs(common([run.environment for run in runs])),
         "bytes": ledger is not None,
-        "data": embed({"curves": curves.curves(runs, groups), "figures": figures}),
+        "data": embed({"curves": curves.curves(runs, groups), "figures": figures, "chosen": str(chosen)}),
         "style": Markup(_asset("page.css")),
         "scripts": [Markup(_asset(f"{name}.js")) for name in SCRIPTS],
         "plotly": Markup(get_plotlyjs()),

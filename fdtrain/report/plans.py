@@ -39,10 +39,10 @@ class Plan:
         return left_out(self.schedule)
 
 
-def plans(runs: Sequence[Run]) -> tuple[list[Plan], list[tuple[str, str]]]:
-    """The distinct schedules of `runs`, and (label, reason) of runs whose schedule cannot be built again."""
+def plans(runs: Sequence[Run]) -> tuple[list[Plan], dict[str, list[str]]]:
+    """The distinct schedules of `runs`, and why others are not shown, with the labels of the runs."""
     found: list[Plan] = []
-    missing: list[tuple[str, str]] = []
+    missing: dict[str, list[str]] = {}
     built: dict[str, Schedule | str] = {}
     for run in runs:
         if run.setting("training.mode") == "centralized":
@@ -52,7 +52,7 @@ def plans(runs: Sequence[Run]) -> tuple[list[Plan], list[tuple[str, str]]]:
             built[key] = _build(run)
         made = built[key]
         if isinstance(made, str):
-            missing.append((run.label, made))
+            missing.setdefault(made, []).append(run.label)
             continue
         same = [plan for plan in found if plan.schedule == made]
         if same:
@@ -63,11 +63,13 @@ def plans(runs: Sequence[Run]) -> tuple[list[Plan], list[tuple[str, str]]]:
 
 
 def _build(run: Run) -> Schedule | str:
+    if run.setting("optimizer.kind") == "plugin":
+        return "not shown: the optimizer is one of the user's own, which a report does not execute"
     try:
         job = build(config.load(run.path / "config.yaml")).job
         return job.schedule(job.batch)
     except Exception as error:  # the data may be gone, the configuration an older version's
-        return " ".join(str(error).split()) or type(error).__name__
+        return "cannot be built again: " + (" ".join(str(error).split()) or type(error).__name__)
 
 
 def _key(content: dict[str, Any]) -> str:

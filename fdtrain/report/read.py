@@ -18,7 +18,7 @@ from fdtrain.errors import InputError
 from fdtrain.figures.canvas import EXTREME
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count
-from fdtrain.rundir import RunDirectory, is_complete
+from fdtrain.rundir import STOPPED, RunDirectory, is_complete
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ class Run:
     network: tuple[Graph, NDArray[np.float64]] | None = None
     notes: list[str] = field(default_factory=list)
     axes: dict[str, str] = field(default_factory=dict)  # of a sweep
+    published: dict[str, float] = field(default_factory=dict)  # MSE by "train", "test": of a sweep
 
     @property
     def epochs(self) -> int:
@@ -59,12 +60,13 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``complete``, ``incomplete`` or ``diverged``."""
+        """``complete``, ``stopped early``, ``incomplete`` or ``diverged``."""
         measures = [values for name, values in self.metrics.items() if name != "seconds"]
         if not all(abs(value) < EXTREME for values in measures for value in values):
             return "diverged"
         if "outcome" in self.environment:
-            return "complete" if is_complete(self.path) else "incomplete"
+            ended = STOPPED if str(self.environment["outcome"]).startswith(STOPPED) else "complete"
+            return ended if is_complete(self.path) else "incomplete"
         finished = (self.path / "theta.npz").is_file() and self.epochs >= (self.planned or 0)
         return "complete" if finished and self.environment else "incomplete"  # of a version without outcomes
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from fdtrain.progress import duration, size
 from fdtrain.report.charts import PAYLOADS
 from fdtrain.report.compare import Group, flatten
-from fdtrain.report.read import Run
+from fdtrain.report.read import Run, finite
+from fdtrain.rundir import STOPPED
 
 NONE = "–"
+SETTINGS = ("optimizer", "learning rate", "scheme", "nodes")
+RESULTS = ("train MSE", "published train MSE", "test MSE", "published test MSE")
+COSTS = ("disagreement", "epochs", "rounds", "bytes over links", "time", "ranks")
+MANY = 8  # values that are written one by one
 
 
 @dataclass
@@ -61,12 +68,29 @@ def amount(value: float | None) -> Cell:
 
 def status(run: Run) -> Cell:
     """Whether the run is all there."""
-    text = run.status
-    if text == "incomplete" and run.planned and run.epochs < run.planned:
-        text += f", {run.epochs:,} of {run.planned:,} epochs"
-    outcome = str(run.environment.get("outcome", text))
-    tones = {"complete": "good", "diverged": "bad"}
-    return Cell(text, exact=outcome, tone=tones.get(run.status, "warn"))
+    outcome = str(run.environment.get("outcome", run.status))
+    tones = {"complete": "good", STOPPED: "good", "diverged": "bad"}
+    return Cell(run.status, exact=outcome, tone=tones.get(run.status, "warn"))
+
+
+def epochs(run: Run) -> Cell:
+    """The finished epochs, and of how many, where there are fewer."""
+    done = count(run.epochs)
+    return (
+        Cell(f"{done.text} of {run.planned:,}", done.sort)
+        if run.planned and run.epochs < run.planned
+        else done
+    )
+
+
+def published(run: Run, side: str, own: float | None) -> dict[str, Cell]:
+    """The published MSE of a `side`, and the own one in percent of it; empty where none is known."""
+    value = run.published.get(side)
+    if value is None:
+        return {}
+    own = finite(own)
+    beside = "" if own is None else f" ({100 * own / value:.1f} %)"
+    return {f"published {side} MSE": Cell(f"{value:.4g}{beside}", repr(value))}
 
 
 def headline(run: Run) -> dict[str, Cell]:
@@ -76,13 +100,15 @@ def headline(run: Run) -> dict[str, Cell]:
     seconds = run.environment.get("wall_seconds", run.last("seconds"))
     mixing = run.setting("optimizer.mixing.kind")
     optimizer = str(run.setting("optimizer.kind") or NONE) + (f", {mixing}" if mixing else "")
-    rate, schedule = run.setting("optimizer.lr"), run.setting("optimizer.schedule.kind")
+    rate, schedule = run.setting("optimizer.lr"), run.setting("optimizer.lr_schedule.kind")
     return {
         "status": status(run),
         "train MSE": measure(run.last("mse_train")),
+        **published(run, "train", run.last("mse_train")),
         "test MSE": measure(run.last("mse_test")),
+        **published(run, "test", run.last("mse_test")),
         "disagreement": Cell(NONE) if run.silent else measure(run.last("disagreement")),
-        "epochs": count(run.epochs),
+        "epochs": epochs(run),
         "rounds": Cell(NONE) if run.silent else count(run.last("rounds")),
         "bytes over links": Cell(NONE) if run.silent else amount(run.last("bytes")),
         "time": _seconds(seconds),
@@ -109,13 +135,85 @@ def origin(runs: Sequence[Run]) -> str:
     return " · ".join(parts) or "when and with what this was made is not known"
 
 
-def compare(runs: Sequence[Run], groups: Sequence[Group]) -> Table:
-    """A row per run. What is the same for all is left to the configuration below."""
+def compare(runs: Sequence[Run]) -> tuple[Table, str]:
+    """A row per run, and in a line what is the same for all."""
     lines = [headline(run) for run in runs]
-    optional = ("optimizer", "learning rate", "scheme", "nodes", "ranks")
-    names = [n for n in lines[0] if n not in optional or len({line[n].text for line in lines}) > 1]
-    return Table(["run", *names], [[Cell(run.label), *(line[n] for n in names)]
-                                   for run, line in zip(runs, lines, strict=True)])  # fmt: skip
+    table, same = _differing("run", lines, ("status", *RESULTS, *SETTINGS, *COSTS))
+    return _named(table, [run.label for run in runs]), same
+
+
+def summary(runs: Sequence[Run], groups: Sequence[Group]) -> tuple[Table, str]:
+    """A row per setting, mean ± standard deviation over its repetitions; and in a line what is the same for all."""
+    lines = []
+    for one in groups:
+        members = [runs[r] for r in one.members if runs[r].status != "incomplete"]
+        silent = all(run.silent for run in members)
+        line = {"runs": count(len(members))}
+        for name, column in (("train", "mse_train"), ("test", "mse_test"), ("", "disagreement")):
+            values = [] if silent and not name else [run.last(column) for run in members]
+            line[f"{name} MSE" if name else column] = spread(values)
+            mean = _mean(values)
+            line |= published(runs[one.members[0]], name, mean)
+        for name, column in (("epochs", "epoch"), ("rounds", "rounds"), ("bytes over links", "bytes")):
+            values = [] if silent and name != "epochs" else [run.last(column) for run in members]
+            line[name] = spread(values, size if column == "bytes" else "{:,.0f}".format)
+        lines.append(line)
+    table, same = _differing("setting", lines, ("runs", *RESULTS, *COSTS))
+    return _named(table, [one.label for one in groups]), same
+
+
+def _named(table: Table, labels: Sequence[str]) -> Table:
+    return Table(table.head, [[Cell(label), *row] for label, row in zip(labels, table.rows, strict=True)])
+
+
+def _differing(first: str, lines: Sequence[dict[str, Cell]], names: Sequence[str]) -> tuple[Table, str]:
+    """A table of the MSEs and of what is not the same in all `lines`, and a text of what is."""
+    kept, same = [], []
+    for name in names:
+        cells = [line.get(name, Cell(NONE)) for line in lines]
+        if name not in ("train MSE", "test MSE") and len({(cell.text, cell.exact) for cell in cells}) == 1:
+            same.append(_said(name, cells[0].text))
+        else:
+            kept.append(name)
+    rows = [[line.get(name, Cell(NONE)) for name in kept] for line in lines]
+    return Table([first, *kept], rows), ", ".join(filter(None, same))
+
+
+def _said(name: str, text: str) -> str:
+    """A fact in a sentence."""
+    if text == NONE:
+        return ""
+    if name in ("epochs", "rounds", "nodes", "ranks", "runs"):
+        noun = name.removesuffix("s") if text == "1" else name
+        return f"{text} {noun} each" if name == "runs" else f"{text} {noun}"
+    if name == "bytes over links":
+        return f"{text} over links"
+    return text if name in ("status", "optimizer") else f"{name} {text}"
+
+
+def spread(values: Sequence[float | None], show: Callable[[float], str] | None = None) -> Cell:
+    """Mean ± sample standard deviation; the plain value where nothing varies."""
+    known = [value for value in values if value is not None]
+    bad = sum(finite(value) is None for value in known)
+    if not known or bad:
+        return Cell(f"{bad} of {len(known)} diverged", "Infinity", tone="bad") if bad else Cell(NONE)
+    with np.errstate(all="ignore"):
+        mean, deviation = float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    exact = f"{mean:.17g} ± {deviation:.6g}"
+    if show is not None:
+        return Cell(show(mean) + (f" ± {show(deviation)}" if deviation else ""), repr(mean), exact)
+    if not deviation:
+        return measure(mean)
+    decimals = max(0, 1 - math.floor(math.log10(deviation))) if math.isfinite(deviation) else 99
+    if decimals > 8 or abs(mean) >= 1e6:
+        return Cell(f"{mean:.4g} ± {deviation:.2g}", repr(mean), exact)
+    return Cell(f"{mean:.{decimals}f} ± {deviation:.{decimals}f}", repr(mean), exact)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    with np.errstate(all="ignore"):
+        return float(np.mean(known)) if known else None
 
 
 def ledger(run: Run) -> Table:
@@ -147,12 +245,21 @@ def verification(run: Run) -> Table | None:
     return Table(["no.", "comparison", "error", "allowed", "result"], rows)
 
 
-def by_run(runs: Sequence[Run], columns: dict[str, list[str]]) -> Table:
-    """A row per run, a column per key."""
+def by_group(groups: Sequence[Group], columns: dict[str, list[str]]) -> Table:
+    """A row per group, a column per key; where its runs differ, the cell has the values of all."""
     rows = [
-        [Cell(run.label), *(_guess(values[k]) for values in columns.values())] for k, run in enumerate(runs)
+        [
+            Cell(one.label),
+            *(_guess(_several([values[r] for r in one.members])) for values in columns.values()),
+        ]
+        for one in groups
     ]
-    return Table(["run", *columns], rows)
+    return Table(["setting" if any(len(one.members) > 1 for one in groups) else "run", *columns], rows)
+
+
+def _several(values: Sequence[str]) -> str:
+    found = list(dict.fromkeys(values))
+    return ", ".join(found if len(found) <= MANY else [*found[: MANY - 1], "…", found[-1]])
 
 
 def pairs(content: dict[str, Any]) -> Table:

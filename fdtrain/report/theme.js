@@ -22,6 +22,11 @@ const variable = (name) => getComputedStyle(document.documentElement).getPropert
 const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const find = (selector, within = document) => [...within.querySelectorAll(selector)];
 const BUTTONS = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]; // and none that sends the data elsewhere
+/** The unit in which bytes up to `most` are read. */
+function unitOf(most) {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(most) / 3)));
+  return { name: ["B", "kB", "MB", "GB", "TB"][power], size: 1000 ** power };
+}
 const narrowed = (div) => div.clientWidth < 600;
 const configOf = (div) => ({ displaylogo: false, plotlyServerURL: "", modeBarButtons: BUTTONS, displayModeBar: !narrowed(div) });
 

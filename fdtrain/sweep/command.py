@@ -66,7 +66,7 @@ def run_sweep(
             return INTERRUPTED
         frame = results.frame()
         files = _draw(sweep, results, out) if figures else []
-        others = {path.name for path in (out / "runs").iterdir()} - _names(sweep)
+        others = {path.name for path in (out / "runs").iterdir() if path.is_dir()} - _names(sweep)
         display.conclude(sweep, results, frame, out, files, len(others), console)
         return int((frame["status"] == "failed").any())
 

@@ -189,8 +189,9 @@ def _invalid_in(sweep: Sweep, points: Sequence[Point]) -> str:
 
 def _tell_group(what: str, reason: str, points: Sequence[Point], console: Console) -> None:
     console.print(f"[bold red]{escape(what)}:[/] {escape(reason)}", soft_wrap=not console.is_terminal)
-    titles = textwrap.wrap("; ".join(point.title for point in points), console.width - 2)
-    console.print(*(f"  {line}" for line in titles), sep="\n", markup=False)
+    titles = "; ".join(point.title.replace(" ", "\u00a0") for point in points)  # lines break between them
+    for line in textwrap.wrap(titles, console.width - 2, break_on_hyphens=False):
+        console.print("  " + line.replace("\u00a0", " "), markup=False)
 
 
 def _by_reason(failures: Sequence[tuple[Point, str]]) -> list[tuple[str, list[Point]]]:
@@ -224,7 +225,7 @@ def _show_summary(sweep: Sweep, summary: pl.DataFrame, console: Console) -> None
     if len(shown) < len(cells):
         notes.append("more columns in summary.csv")
     if notes:
-        console.print("; ".join(notes), style="dim", soft_wrap=True)
+        console.print("; ".join(notes), style="dim", highlight=False)
 
 
 def _wide(table: Table, console: Console) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fdtrain import figures
 from fdtrain.rundir import RunDirectory
 from fdtrain.sweep.plan import Sweep, describe
-from fdtrain.sweep.schema import Figure
+from fdtrain.sweep.schema import CURVE_Y, Figure
 
 Array = NDArray[np.float64]
 Curve = tuple[Array, Array]
@@ -38,7 +38,7 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
     written = []
     for figure in sweep.config.figures:
         file = out / "figures" / f"{figure.name}.png"
-        labels = (_name(figure.x), _name(figure.y))
+        labels = [_name(axis, final=figure.kind == "scatter") for axis in (figure.x, figure.y)]
         chosen = complete
         for axis, among in figure.where.items():
             chosen = chosen.filter(pl.col(axis).is_in(among))
@@ -46,18 +46,19 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
             continue
         if figure.kind == "curves":
             found, note = series(sweep, chosen, out, figure)
-            figures.draw_comparison(file, found, *labels, note=note)
+            figures.draw_comparison(file, found, labels[0], labels[1], note=note)
             written.append(file)
         elif points := scatter(sweep, chosen, figure):
-            figures.draw_scatter(file, points, *labels)
+            figures.draw_scatter(file, points, labels[0], labels[1])
             written.append(file)
     return written
 
 
-def _name(column: str) -> str:
-    """How an axis is called that shows a column of the table."""
+def _name(column: str, *, final: bool) -> str:
+    """How an axis is called that shows a column of the table, or that measure along the training."""
     measure, at, epoch = column.partition("_at_")
-    return NAMES.get(measure, measure.replace("_", " ")) + (f" after epoch {epoch}" if at else "")
+    when = f" after epoch {epoch}" if at else " at the end" if final and column in CURVE_Y else ""
+    return NAMES.get(measure, measure.replace("_", " ")) + when
 
 
 def series(
