@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,13 +49,17 @@ def explain(error: ValidationError, root: Sequence[type[BaseModel]], *, whole: b
     problem = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     before = [None if len(root) > 1 else "", *problem["loc"]]
-    location = [str(part) for part, last in zip(problem["loc"], before, strict=False) if last not in _TAGGED]
-    location = [part for part in location if not part.startswith(("literal[", "tuple["))]  # pydantic's own
+    own = _own_parts(problem["loc"], root)
+    location = [
+        str(part)
+        for place, (part, last) in enumerate(zip(problem["loc"], before, strict=False))
+        if last not in _TAGGED and place not in own
+    ]
     where = " ".join(".".join(location).split())  # one line, whatever the keys are
     message, found = problem["msg"].replace("a valid tuple", "a list"), shown(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
-            kind = problem["loc"][-2] if len(problem["loc"]) - len(location) else ""
+            kind = problem["loc"][-2] if len(problem["loc"]) - len(own) - len(location) else ""
             hint = _hint(problem["loc"], location, root, whole=whole)
             return f"{where}: unknown key{f' of {kind}' if kind else ''}; {hint}{more}"
         case "model_type" | "dict_type":
@@ -71,6 +76,20 @@ def explain(error: ValidationError, root: Sequence[type[BaseModel]], *, whole: b
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             return f"{where}.kind: unknown '{tag}', must be one of {_choices(problem)}{hint}{more}"
     return f"{where}: {message[0].lower()}{message[1:]}, found {found}{more}"
+
+
+def _own_parts(path: tuple[Any, ...], root: Sequence[type[BaseModel]]) -> set[int]:
+    """Where in a location pydantic says which of a field's alternatives it tried, or that a key itself is meant."""
+    own = {len(path) - 1} if path[-1:] == ("[key]",) else set[int]()
+    options = list(root)
+    for place, part in enumerate(path[:-1]):
+        for field in (option.model_fields[part] for option in options if part in option.model_fields):
+            plain = get_origin(field.annotation) in (Union, UnionType) and field.discriminator is None
+            alternatives = [one for one in get_args(field.annotation) if one is not type(None)]
+            if plain and len(alternatives) > 1:
+                own.add(place + 1)
+        options = _within(options, part)
+    return own
 
 
 def _hint(
@@ -100,10 +119,15 @@ def _siblings(path: tuple[Any, ...], root: Sequence[type[BaseModel]]) -> list[st
     """The keys that are known where an unknown one was found."""
     options = list(root)
     for part in path[:-1]:
-        following: list[type[BaseModel]] = []
-        for option in options:
-            if part in option.model_fields:
-                following += models_in(option.model_fields[part].annotation)
-        tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == part]
-        options = following or tagged or options
+        options = _within(options, part)
     return sorted({name for option in options for name in option.model_fields})
+
+
+def _within(options: list[type[BaseModel]], part: Any) -> list[type[BaseModel]]:
+    """The sections that there can be one part of a location further on."""
+    following: list[type[BaseModel]] = []
+    for option in options:
+        if part in option.model_fields:
+            following += models_in(option.model_fields[part].annotation)
+    tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == part]
+    return following or tagged or options

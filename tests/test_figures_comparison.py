@@ -15,6 +15,7 @@ import pytest
 
 from fdtrain.errors import InputError
 from fdtrain.figures import Point, Series, draw_comparison, draw_scatter
+from fdtrain.sweep import pictures
 
 ONE_PANEL, TWO_PANELS, SCATTER = (1200, 630), (1200, 990), (1050, 720)  # pixels
 EPOCHS = np.arange(1, 1001)
@@ -371,6 +372,20 @@ def test_points_that_cannot_be_shown_are_named(tmp_path: Path, drawn: list[Any])
     assert "not on the axes: apart (0, 2); c (0.1, nan)" in texts(drawn[0])
     draw_scatter(tmp_path / "b.png", points[-1:], "x", "y")
     assert "not on the axes: c (0.1, nan)" in texts(drawn[1])
+
+
+@pytest.mark.parametrize(
+    ("column", "final", "name"),
+    [
+        ("disagreement", True, "disagreement at the end"),
+        ("mse_train", True, "training MSE at the end"),
+        ("mse_train", False, "training MSE"),
+        ("disagreement_at_10", True, "disagreement after epoch 10"),
+        ("mean_degree", True, "mean degree"),
+    ],
+)
+def test_an_axis_of_a_sweep_says_when(column: str, final: bool, name: str) -> None:
+    assert pictures._name(column, final=final) == name
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

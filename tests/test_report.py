@@ -334,6 +334,18 @@ def test_a_plugin_is_not_executed_for_its_schedule(made: Path, tmp_path: Path) -
     assert "--allow-plugins" not in shown
 
 
+def test_one_reason_for_many_runs_without_a_schedule_is_said_once(made: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run = copy(made / name, tmp_path / name)
+        text = (run / "config.yaml").read_text(encoding="utf-8")
+        (run / "config.yaml").write_text(text.replace("lr: 0.001", "lr: 0.001\n  old: 1"), encoding="utf-8")
+    known, missing = plans(read_runs([tmp_path / "one", tmp_path / "two"])[0])
+    assert (known, list(missing.values())) == ([], [["one", "two"]])
+    assert (
+        page(tmp_path / "one", tmp_path / "two", out=tmp_path / "a.html").count("cannot be built again") == 1
+    )
+
+
 def test_runs_are_named_by_their_configurations_where_that_tells_them_apart(
     made: Path, tmp_path: Path
 ) -> None:
@@ -414,7 +426,7 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     (tmp_path / "dir.html").mkdir()
     for out, message in (
-        (empty / "no" / "a.html", "is not there"),
+        (empty / "no" / "a.html", "no directory|not there"),
         (tmp_path / "dir.html", "is a directory"),
     ):
         with pytest.raises(InputError, match=message):
@@ -527,7 +539,7 @@ def test_one_choice_of_a_run_and_settings_to_hide(made: Path, tmp_path: Path) ->
     """
     dom, console = browse(text, tmp_path, "", hand)
     assert console == []
-    assert 'data-at="#run=2&amp;hide=1.2"' in dom
+    assert 'run=2&amp;hide=1.2"' in dom
     assert 'data-seen="2,2,2,2"' in dom  # ledger, network, verification, configuration
     assert re.search(r'data-unit="bytes over links \([kM]B\)"', dom)
     assert dom.count('class="run off"') == 3  # the setting and its two runs

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +31,7 @@ from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.sweep import display, pictures, plan
 from fdtrain.sweep.runner import Running
 from fdtrain.sweep.schema import as_label
-from fdtrain.sweep.table import Results, failure_file, labelled, summarize
+from fdtrain.sweep.table import Results, failure_file, labelled, schema, summarize
 
 BASE: dict[str, Any] = {
     "topology": {"kind": "barabasi_albert", "nodes": 8, "m": 2},
@@ -182,6 +185,24 @@ def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Pa
         ({"axes": {"a": {"b": {"set": {"optimiser.lr": 1}}}}}, "did you mean 'optimizer'?"),
         ({"axes": {"a": {"b": 3}}}, "axes.a.b: must be a section of keys, {key: value, …}, found 3"),
         ({"axes": {"nodes": {"b": {}}}}, "axes.nodes: is a column of the table; name the axis otherwise"),
+        *(
+            ({"axes": {name: {"b": {}}}, "snapshots": [1]}, f"axes.{name}: is a column of the table; name")
+            for name in ("status", "rounds_to_target", "mse_train_at_1", "disagreement_at_1")
+        ),
+        *(
+            ({"axes": {name: {"b": {}}}}, f"axes.{name}: is a column of the summary; name the axis otherwise")
+            for name in ("n", "failed", "n_reached", "mse_train_mean", "mse_test_std", "edges_mean")
+        ),
+        ({"snapshots": [2, 3, 2]}, "snapshots: the epoch 2 stands twice; keep one"),
+        ({"base": 3}, "base: must be a file name or a mapping, found 3"),
+        ({"base": {3: 1}}, "base: input should be a valid string, found {3: 1} (and 1 more)"),
+        ({"axes": {3: {"a": {}}}}, "axes.3: input should be a valid string, found 3"),
+        ({"axes": {"a": {"str": 3}}}, "axes.a.str: must be a section of keys"),
+        ({"target": {"metric": "mse_test", "value": float("nan")}}, "target.value: input should be a finite"),
+        (
+            {"axes": {"a": {"b": {"published": {"mse_test": float("inf")}}}}},
+            "axes.a.b.published.mse_test: input should be a finite number, found inf",
+        ),
         ({"axes": {"a": {"b\nc": {}}}}, "a label must be text on one line"),
         (
             {"axes": {"optimizer.lr": [1.0], "a": {"b": {"set": {"optimizer": {}}}}}},
@@ -624,6 +645,202 @@ def test_a_run_that_is_killed_is_told(tmp_path: Path) -> None:
     assert failure.read_text() == "was ended by SIGKILL\n"
 
 
+def test_what_diverges_to_infinity_has_failed(tmp_path: Path) -> None:
+    content = changed(axes={"optimizer.lr": [1e-3, 1e300]}, baseline=None, figures=None)
+    assert cli.main(["sweep", str(written(tmp_path, content)), "--out", str(tmp_path / "out")]) == 1
+    frame = frame_of(tmp_path / "out")
+    assert frame["status"].to_list() == ["complete", "failed"]
+    assert frame["error"][1].startswith("training diverged: epoch 1")
+    assert frame["disagreement"].is_finite().to_list() == [True, None]
+
+
+ONE = changed(axes={"seed": [1]}, baseline=None, figures=None)
+
+
+def test_no_module_comes_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("yaml.py", "random.py", "fdtrain.py"):
+        (here / name).write_text("raise SystemExit(7)\n")
+    monkeypatch.chdir(here)
+    assert cli.main(["sweep", str(written(tmp_path, ONE)), "--out", str(tmp_path / "out")]) == 0
+    assert frame_of(tmp_path / "out")["status"].to_list() == ["complete"]
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _change(file: Path) -> None:
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    arrays["indices"][0] = 99
+    np.savez(file, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("network.npz", Path.unlink),
+        ("network.npz", _cut),
+        ("network.npz", _change),
+        ("network.npz", lambda file: file.write_bytes(b"")),
+        ("timing.csv", Path.unlink),
+        ("timing.csv", lambda file: file.write_text("epoch,seconds\n1,0.5\n")),
+        ("metrics.csv", lambda file: file.write_text("")),
+        ("metrics.csv", lambda file: file.write_bytes(b"\xff\xfe")),
+        ("metrics.csv", lambda file: file.write_text("epoch,mse_train\n1,2\n")),
+        ("metrics.csv", lambda file: file.write_text("epoch\n1,2\n")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # numpy leaves the file open
+def test_a_complete_run_that_is_damaged_is_run_again(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Any
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    directory = frame_of(done)["directory"][2]
+    damage(out / directory / name)
+    arguments = ["sweep", str(done.parent / "s.yaml"), "--out", str(out), "--no-figures"]
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    told = "D-SGD, seed 1 is run again: its files cannot be read: "
+    shown = capsys.readouterr().out
+    assert shown.startswith(told)
+    assert f"(in {directory})" in shown.splitlines()[0]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(told) == 1
+    assert "4 runs, 3 complete before, 1 to do" in shown
+    assert without_seconds(out) == without_seconds(done)
+
+
+def test_a_damaged_run_is_a_failed_one(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(done / "runs", tmp_path / "runs", dirs_exist_ok=True)
+    sweep = plan.load(done.parent / "s.yaml")
+    (tmp_path / sweep.points[0].directory / "network.npz").unlink()
+    frame = Results(sweep, tmp_path).frame()
+    assert frame["status"].to_list() == ["failed", "complete", "complete", "complete"]
+    assert frame["error"][0] == "its files cannot be read: network.npz: No such file or directory"
+    assert frame["excess_test"].null_count() == 2  # its own, and that of the run that is compared with it
+
+
+def test_no_axis_is_called_as_a_column(tmp_path: Path) -> None:
+    config = plan.load(written(tmp_path, CONTENT)).config
+    frame = pl.DataFrame(schema=schema(config))
+    columns = {*frame.columns, *summarize(frame, config).columns} - {*config.axes}
+    assert columns <= config.reserved
+
+
+def test_data_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.edges").write_text("0 1\n1 2\n")
+    hashed = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(given) or digest(*given))
+    base = {**BASE, "topology": {"kind": "file", "path": "net.edges"}}
+    assert len(points_of(tmp_path, base=base)) == 4
+    assert len(hashed) == 1
+
+
+def test_a_plugins_module_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = []
+    for text in ("a", "bc"):
+        Path("module").write_text(text)
+        base = {**BASE, "optimizer": {"kind": "plugin", "lr": 1e-3, "target": "module:Class"}}
+        places.append(points_of(tmp_path, base=base, axes={"seed": [1]}, baseline=None, figures=None))
+    assert places[0][0].error is None
+    assert places[0][0].directory == places[1][0].directory
+
+
+def test_earlier_tables_are_kept_when_the_sweep_changes(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    table, record = (done / "table.csv").read_bytes(), (done / "sweep.yaml").read_bytes()
+    arguments = ["sweep", str(done.parent / "s.yaml"), "--out", str(out), "--no-figures"]
+    assert cli.main(arguments) == 0
+    assert not (out / "earlier").exists()
+    assert (out / "figures" / "loss.png").is_file()
+    capsys.readouterr()
+    assert cli.main([*arguments, "--dry-run", "model.activation=tanh"]) == 0
+    assert not (out / "earlier").exists()
+    assert cli.main([*arguments, "model.activation=tanh"]) == 0
+    (kept,) = (out / "earlier").iterdir()
+    shown = capsys.readouterr().out
+    assert (
+        shown.count(f"{out}: the sweep has changed; the tables and figures of before are kept in {kept}\n")
+        == 1
+    )
+    names = {"table.csv", "table.parquet", "summary.csv", "sweep.yaml", "figures"}
+    assert {file.name for file in kept.iterdir()} == names
+    assert (kept / "table.csv").read_bytes() == table
+    assert (kept / "sweep.yaml").read_bytes() == record
+    found = yaml.safe_load((out / "sweep.yaml").read_text())
+    assert found["overrides"] == ["model.activation=tanh"]
+    assert (out / "table.csv").read_bytes() != table
+    other = written(
+        tmp_path, changed(axes={**CONTENT["axes"], "seed": [1]})
+    )  # another file with the same name
+    assert cli.main(["sweep", str(other), "--out", str(out), "--no-figures"]) == 0
+    assert len([*(out / "earlier").iterdir()]) == 2
+    assert frame_of(out)["status"].to_list() == ["complete"] * 2
+    assert "4 runs, 4 complete before" not in capsys.readouterr().out
+    assert cli.main(arguments) == 0  # back again: nothing is run
+    assert "4 runs, 4 complete before, 0 to do" in capsys.readouterr().out
+    assert (out / "table.csv").read_bytes() == table
+
+
+def test_an_override_without_effect_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, CONTENT)
+    given = ["seed=77", "optimizer.lr=2.0", "training.epochs=2", "model.activation=tanh"]
+    assert cli.main(["sweep", str(file), *given, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if "no effect" in line] == [
+        "override seed=77 has no effect: the axis seed sets it",
+        "override optimizer.lr=2.0 has no effect: the axis approach sets it",
+    ]
+
+
+def test_what_cannot_be_written_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["sweep", str(written(tmp_path, ONE)), "--out", str(out)]
+    assert cli.main(arguments) == 0
+    (out / "table.csv").unlink()
+    (out / "table.csv").mkdir()
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.err == f"error: --out {out}: cannot be written: Is a directory\n"
+    assert not (out / ".table.csv.new").exists()
+
+
+def test_a_full_disk_ends_the_runs_under_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"length": {"long": {"set": {"training.epochs": 10**6}}, "other": {}}}
+    file, out = written(tmp_path, {**LONG, "axes": axes}), tmp_path / "out"
+    full, write = Path(plan.load(file).points[1].directory).name, Path.write_text
+
+    def write_text(path: Path, *given: Any, **named: Any) -> int:
+        if path.name == f"{full}.yaml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, *given, **named)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert cli.main(["sweep", str(file), "--out", str(out), "--jobs", "2"]) == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == f"error: --out {out}: cannot be written: No space left on device\n"
+    assert not [pid for pid in processes_in(out) if pid != os.getpid()]
+
+
 # --- a sweep that is stopped
 
 LONG = changed(
@@ -721,8 +938,7 @@ def test_a_sweep_that_is_stopped_leaves_no_process(
     assert running.returncode == status
     assert not processes_in(out)
     assert "Traceback" not in shown
-    if number == signal.SIGINT:
-        assert "of 3 runs are left; the same command goes on" in shown
+    assert "of 3 runs are left; the same command goes on" in shown
 
 
 @needs_mpi

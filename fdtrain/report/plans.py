@@ -64,12 +64,15 @@ def plans(runs: Sequence[Run]) -> tuple[list[Plan], dict[str, list[str]]]:
 
 def _build(run: Run) -> Schedule | str:
     if run.setting("optimizer.kind") == "plugin":
-        return "not shown: the optimizer is one of the user's own, which a report does not execute"
+        return "is not shown: the optimizer is one of the user's own, which a report does not execute"
     try:
         job = build(config.load(run.path / "config.yaml")).job
         return job.schedule(job.batch)
     except Exception as error:  # the data may be gone, the configuration an older version's
-        return "cannot be built again: " + (" ".join(str(error).split()) or type(error).__name__)
+        said = " ".join(str(error).split()).removeprefix(
+            f"{run.path / 'config.yaml'}: "
+        )  # alike for all runs
+        return f"cannot be built again: {said or type(error).__name__}"
 
 
 def _key(content: dict[str, Any]) -> str:

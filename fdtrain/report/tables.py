@@ -205,7 +205,7 @@ def spread(values: Sequence[float | None], show: Callable[[float], str] | None =
     if not deviation:
         return measure(mean)
     decimals = max(0, 1 - math.floor(math.log10(deviation))) if math.isfinite(deviation) else 99
-    if decimals > 8 or abs(mean) >= 1e6:
+    if decimals > 8 or max(abs(mean), deviation) >= 1e6:
         return Cell(f"{mean:.4g} ± {deviation:.2g}", repr(mean), exact)
     return Cell(f"{mean:.{decimals}f} ± {deviation:.{decimals}f}", repr(mean), exact)
 

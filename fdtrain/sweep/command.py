@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +22,7 @@ from fdtrain.outputs import contents
 from fdtrain.sweep import display
 from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.runner import default_jobs, run_points
-from fdtrain.sweep.table import Results, atomically, labelled
+from fdtrain.sweep.table import TABLES, Results, atomically, labelled, writing_into
 from fdtrain.yamlfile import read_mapping
 
 RECORD = "sweep.yaml"
@@ -44,10 +48,16 @@ def run_sweep(
 
     Raises:
         InputError: `out` is not this sweep's, or cannot be written.
+        RunFailedError: a run's process cannot be started.
     """
-    with _claimed(out, sweep):
-        _forget_others(out, sweep)
+    with _claimed(out, sweep) as earlier:
+        if earlier is not None:
+            told = f"{out}: the sweep has changed; the tables and figures of before are kept in {earlier}"
+            console.print(told, markup=False, soft_wrap=True)
+        with writing_into(out):
+            _forget_others(out, sweep)
         results = Results(sweep, out)
+        display.tell_notes(sweep, results, console)
         results.write()
         todo = {p.directory: p for p in sweep.points if p.error is None and results.status(p) != "complete"}
         view = display.make_view(sweep, results, len(todo), console)
@@ -58,14 +68,15 @@ def run_sweep(
                     [*todo.values()], out, jobs=jobs or default_jobs(ranks), ranks=ranks,
                     view=view, on_end=results.write, options=options,
                 )  # fmt: skip
-        except KeyboardInterrupt:
+            frame = results.frame()
+            with writing_into(out):
+                files = _draw(sweep, results, out) if figures else []
+        except (KeyboardInterrupt, SystemExit) as end:
             left = sum(results.status(point) == "missing" for point in sweep.points)
-            console.print(
-                f"interrupted: {left} of {len(sweep.points)} runs are left; the same command goes on"
-            )
-            return INTERRUPTED
-        frame = results.frame()
-        files = _draw(sweep, results, out) if figures else []
+            told = f"interrupted: {left} of {len(sweep.points)} runs are left; the same command goes on"
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                console.print(told)
+            return int(end.code or 0) if isinstance(end, SystemExit) else INTERRUPTED
         others = {path.name for path in (out / "runs").iterdir() if path.is_dir()} - _names(sweep)
         display.conclude(sweep, results, frame, out, files, len(others), console)
         return int((frame["status"] == "failed").any())
@@ -75,7 +86,9 @@ def show_plan(sweep: Sweep, out: Path, console: Console) -> int:
     """Say what :func:`run_sweep` would run, without running it; 1 where a combination is no configuration."""
     if out.exists():
         _check_out(out, sweep)
-    display.show_points(sweep, Results(sweep, out), console)
+    results = Results(sweep, out)
+    display.tell_notes(sweep, results, console)
+    display.show_points(sweep, results, console)
     return int(any(point.error for point in sweep.points))
 
 
@@ -99,8 +112,8 @@ def _draw(sweep: Sweep, results: Results, out: Path) -> list[Path]:
 
 
 @contextmanager
-def _claimed(out: Path, sweep: Sweep) -> Iterator[None]:
-    """The directory made, and kept from other sweeps as long as this one is at work."""
+def _claimed(out: Path, sweep: Sweep) -> Iterator[Path | None]:
+    """The directory made, and kept from other sweeps as long as this one is at work; where earlier tables are now."""
     _check_out(out, sweep)
     handle = None
     try:
@@ -108,18 +121,35 @@ def _claimed(out: Path, sweep: Sweep) -> Iterator[None]:
             out.mkdir(parents=True, exist_ok=True)
             handle = os.open(out, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            atomically(out / RECORD, lambda file: file.write_text(sweep.to_yaml(), encoding="utf-8"))
+            earlier = _keep_earlier(out, sweep)
+            atomically(out / RECORD, sweep.to_yaml().encode())
             for name in ("runs", "configs", "failures"):
                 (out / name).mkdir(exist_ok=True)
         except BlockingIOError:
             problem = "another fdtrain sweep is at work there; wait, or name another directory"
             raise InputError(f"--out {out}: {problem}") from None
         except OSError as error:
-            raise InputError(f"--out {out}: cannot be written: {error.strerror}") from None
-        yield
+            raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None
+        yield earlier
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _keep_earlier(out: Path, sweep: Sweep) -> Path | None:
+    """Put away what was collected when the sweep was another one, and say where; its runs stay where they are."""
+    names = [name for name in (*TABLES, "figures") if (out / name).exists()]
+    record = _record(out)
+    if not names or record is None or record.get("identity") == sweep.identity():
+        return None
+    stem = time.strftime("%Y%m%d-%H%M%S")
+    places = itertools.chain((stem,), (f"{stem}-{k}" for k in itertools.count(2)))
+    kept = next(place for place in (out / "earlier" / name for name in places) if not place.exists())
+    kept.mkdir(parents=True)
+    shutil.copy2(out / RECORD, kept)  # until it is replaced, the directory is the earlier sweep's
+    for name in names:
+        os.rename(out / name, kept / name)
+    return kept
 
 
 def _check_out(out: Path, sweep: Sweep) -> None:
@@ -131,17 +161,17 @@ def _check_out(out: Path, sweep: Sweep) -> None:
     present = contents(out)
     if not present:
         return
-    found = _recorded_name(out)
-    if found is None:
+    record = _record(out)
+    if record is None:
         raise InputError(f"--out {out}: holds '{present[0]}', which is no sweep's; name another directory")
-    if found != sweep.config.name:
-        raise InputError(f"--out {out}: holds the sweep '{found}'; name another directory")
+    if record["name"] != sweep.config.name:
+        raise InputError(f"--out {out}: holds the sweep '{record['name']}'; name another directory")
 
 
-def _recorded_name(out: Path) -> Any:
-    """The name of the sweep whose record is in `out`."""
+def _record(out: Path) -> dict[str, Any] | None:
+    """The record of the sweep whose directory `out` is; None where it is none's."""
     try:
         record = read_mapping(out / RECORD)
     except InputError:
         return None
-    return record.get("name") if "points" in record else None
+    return record if "points" in record and record.get("name") is not None else None

@@ -179,6 +179,15 @@ def _tell_invalid(sweep: Sweep, console: Console) -> None:
         _tell_group(_invalid_in(sweep, points), reason, points, console)
 
 
+def tell_notes(sweep: Sweep, results: Results, console: Console) -> None:
+    """What the user should know before anything is run."""
+    for note in sweep.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    for point, reason in results.damaged():
+        again = f"{point.title} is run again: {reason} (in {point.directory})"
+        console.print(again, markup=False, soft_wrap=True)
+
+
 def _invalid(sweep: Sweep) -> list[tuple[Point, str]]:
     return [(point, point.error) for point in sweep.points if point.error is not None]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 import itertools
 import os
@@ -39,7 +40,8 @@ class Point:
         digest = hashlib.sha256(self.text.encode())
         for file in _files(self.config):
             with contextlib.suppress(OSError):  # the run will say that it cannot be read
-                digest.update(Path(file).read_bytes())
+                status = os.stat(file)
+                digest.update(_digest(file, status.st_mtime_ns, status.st_size))
         object.__setattr__(self, "directory", f"runs/{_slug(self.labels)}-{digest.hexdigest()[:8]}")
 
     @property
@@ -48,13 +50,20 @@ class Point:
         return describe(self.labels)
 
 
+@functools.lru_cache(maxsize=64)
+def _digest(file: str, mtime_ns: int, size: int) -> bytes:
+    """The hash of a file as it was at that time; many points share one."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
 def _files(config: Config | None) -> list[str]:
     """The files beside the configuration on which a run depends."""
     if config is None:
         return []
     named = [config.task.bundle, getattr(config.topology, "path", None)]
-    own = getattr(config.optimizer, "target", "").rpartition(":")[0]
-    return [file for file in (*named, own) if file]
+    own = getattr(config.optimizer, "target", "").rpartition(":")[0]  # file.py:Class, but not module:Class
+    return [file for file in (*named, own if own.endswith(".py") else None) if file]
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,14 @@ class Sweep:
     config: SweepConfig
     points: list[Point]
     source: str
+    overrides: Sequence[str] = ()
+    notes: Sequence[str] = ()  # a line each, for the user
+
+    def identity(self) -> str:
+        """The same for sweeps with the same table: equal points, and equal columns."""
+        columns = (self.config.target, self.config.baseline, self.config.snapshots)
+        points = [(point.labels, point.directory, point.error, point.published) for point in self.points]
+        return hashlib.sha256(repr((columns, points)).encode()).hexdigest()
 
     def to_yaml(self) -> str:
         """All points with labels and directories, for who looks at the results."""
@@ -72,6 +89,8 @@ class Sweep:
             "axes": {axis: [*variants] for axis, variants in self.config.axes.items()},
             "repetitions": [*self.config.repetitions],
             "source": self.source,
+            "overrides": [*self.overrides],
+            "identity": self.identity(),
             "points": [
                 {"labels": point.labels, "set": point.overrides, "directory": point.directory}
                 | ({"error": point.error} if point.error else {})
@@ -105,7 +124,19 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     first = found[0].error
     if first is not None and all(point.error for point in found):
         raise InputError(f"{path}: no combination of the axes is a valid configuration; the first: {first}")
-    return Sweep(config, found, str(path))
+    return Sweep(config, found, str(path), tuple(overrides), _without_effect(config, overrides))
+
+
+def _without_effect(sweep: SweepConfig, overrides: Sequence[str]) -> list[str]:
+    """A line for every override of what an axis sets, whatever the label."""
+    found = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        for axis, variants in sweep.axes.items():
+            if all(any(f"{key}.".startswith(f"{own}.") for own in v.set) for v in variants.values()):
+                found.append(f"override {override} has no effect: the axis {axis} sets it")
+                break
+    return found
 
 
 def points(sweep: SweepConfig, base: dict[str, Any], folder: Path) -> list[Point]:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from fdtrain import launcher
 from fdtrain.driver import Quiet
+from fdtrain.errors import RunFailedError
 from fdtrain.jobs import EVENTS_VARIABLE
 from fdtrain.progress import replay
 from fdtrain.rundir import is_complete
 from fdtrain.service import EpochRow
 from fdtrain.sweep.plan import Point
-from fdtrain.sweep.table import failure_file
+from fdtrain.sweep.table import failure_file, writing_into
 
 TURN = 0.25  # seconds between two looks at the clock
 GRACE = (
@@ -60,17 +61,24 @@ class Running:
         self._rest = b""
         directory = out / point.directory
         settings = out / "configs" / f"{directory.name}.yaml"
-        settings.write_text(point.text, encoding="utf-8")
-        if directory.is_dir():  # of a run that did not get to its end, perhaps not even to this file
-            (directory / "config.yaml").touch()
-        failure_file(out, point).unlink(missing_ok=True)
+        with writing_into(out):
+            settings.write_text(point.text, encoding="utf-8")
+            if directory.is_dir():  # of a run that did not get to its end, perhaps not even to this file
+                (directory / "config.yaml").touch()
+            failure_file(out, point).unlink(missing_ok=True)
         arguments = ["run", str(settings), "--ranks", str(ranks), "--out", str(directory), *options]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process runs
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fdtrain.sweep.child", str(os.getpid()), *arguments, "--overwrite", "--no-figures"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True,
-            env={**os.environ, EVENTS_VARIABLE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
+        # -P: no module comes from the directory that the user happens to be in.
+        command = [sys.executable, "-P", "-m", "fdtrain.sweep.child", str(os.getpid()), *arguments]
+        try:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process runs
+            self.process = subprocess.Popen(
+                [*command, "--overwrite", "--no-figures"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True,
+                env={**os.environ, EVENTS_VARIABLE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )  # fmt: skip
+        except OSError as error:
+            problem = error.strerror or error
+            raise RunFailedError(f"{point.title}: its process cannot be started: {problem}") from None
         assert self.process.stdout is not None
         self.stream = self.process.stdout
 
@@ -93,7 +101,8 @@ class Running:
             return None
         reason = " ".join((self._message or _reason(status, said)).split())
         file = failure_file(self._out, self.point)
-        file.write_text(f"{reason}\n\n{said}" if said else f"{reason}\n", encoding="utf-8")
+        with writing_into(self._out):
+            file.write_text(f"{reason}\n\n{said}" if said else f"{reason}\n", encoding="utf-8")
         return reason
 
     def signal(self, number: int) -> None:
@@ -148,6 +157,10 @@ def run_points(
 
     `options` are handed to every ``fdtrain run``. A centralized run has one rank. When this is interrupted, the runs
     are ended, and nothing is said about them.
+
+    Raises:
+        InputError: `out` cannot be written to.
+        RunFailedError: a process cannot be started.
     """
     waiting, running = deque(points), list[Running]()
     with selectors.DefaultSelector() as selector:

@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from fdtrain.config import Config
 from fdtrain.explain import suggestion
-from fdtrain.section import Section
-from fdtrain.yamlfile import dump
+from fdtrain.section import Positive, Section
+from fdtrain.yamlfile import dump, shown
 
 MEASURES = ("epochs", "mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes", "seconds")
 NETWORK = ("nodes", "edges", "mean_degree", "diameter", "spectral_gap")
@@ -19,6 +19,7 @@ TARGET = ("epochs_to_target", "rounds_to_target")
 EXCESS = ("excess_train", "excess_test")
 PUBLISHED = ("published_train", "published_test")
 COLUMNS = ("status", *MEASURES, *NETWORK, *TARGET, *EXCESS, *PUBLISHED, "error", "directory")
+COUNTS = ("n", "failed", "n_reached")  # of the summary
 
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -51,8 +52,8 @@ Among = Annotated[
 class Published(Section):
     """What a publication reports for a variant."""
 
-    mse_train: float | None = Field(default=None, description="Final training MSE.", gt=0)
-    mse_test: float | None = Field(default=None, description="Final test MSE.", gt=0)
+    mse_train: Positive | None = Field(default=None, description="Final training MSE.")
+    mse_test: Positive | None = Field(default=None, description="Final test MSE.")
 
 
 class Variant(Section):
@@ -68,7 +69,9 @@ class Target(Section):
     """A value to reach; adds the columns epochs_to_target and rounds_to_target."""
 
     metric: Literal["mse_train", "mse_test", "disagreement"] = Field(description="What must reach it.")
-    value: float = Field(description="Reached at the first epoch at which the metric is at most this.")
+    value: float = Field(
+        description="Reached at the first epoch at which the metric is at most this.", allow_inf_nan=False
+    )
 
 
 class Figure(Section):
@@ -94,13 +97,24 @@ Labels = Annotated[
 ]
 
 
+def _named_or_given(found: Any) -> Any:
+    """A base as it is.
+
+    Raises:
+        ValueError: it is neither a file name nor a mapping.
+    """
+    if not isinstance(found, (str, dict)):
+        raise ValueError(f"must be a file name or a mapping, found {shown(found)}")
+    return found
+
+
 class SweepConfig(Section):
     """A sweep. A list of values becomes variants that set the axis' own key."""
 
     name: str = Field(
         description="Names the sweep's directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100
     )
-    base: str | dict[str, Any] = Field(
+    base: Annotated[str | dict[str, Any], BeforeValidator(_named_or_given)] = Field(
         description="The configuration that is varied: a file relative to this one, a shipped name, or its keys."
     )
     axes: dict[str, dict[str, Variant]] = Field(
@@ -128,6 +142,7 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_axes(self.axes)
+        self._check_columns()
         for axis, label in (self.baseline or {}).items():
             _known(f"baseline.{axis}", axis, self.axes, "axis")
             _known(f"baseline.{axis}", label, self.axes[axis], "label")
@@ -138,6 +153,16 @@ class SweepConfig(Section):
             if figure.name in (other.name for other in self.figures[:k]):
                 raise ValueError(f"figures.{k}.name: '{figure.name}' is an earlier figure's; choose another")
         return self
+
+    def _check_columns(self) -> None:
+        """Refuse two columns of the same name in the table or its summary."""
+        twice = next((epoch for epoch in self.snapshots if self.snapshots.count(epoch) > 1), None)
+        if twice is not None:
+            raise ValueError(f"snapshots: the epoch {twice} stands twice; keep one")
+        for axis in self.axes:
+            if axis in self.reserved:
+                where = "table" if axis in (*COLUMNS, *self.measures) else "summary"
+                raise ValueError(f"axes.{axis}: is a column of the {where}; name the axis otherwise")
 
     def _check_figure(self, where: str, figure: Figure) -> None:
         for axis, labels in figure.where.items():
@@ -173,6 +198,17 @@ class SweepConfig(Section):
         published = any(variant.published for axis in self.axes.values() for variant in axis.values())
         early = [f"{metric}_at_{epoch}" for epoch in self.snapshots for metric in CURVE_Y]
         return (*MEASURES, *NETWORK, *target, *early, *excess, *(PUBLISHED if published else ()))
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The measures of which the summary has mean and deviation: those of the runs themselves."""
+        return tuple(name for name in self.measures if name not in PUBLISHED)
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """What no axis can be called: all columns that the table and its summary have, or could have."""
+        spread = (f"{name}_{kind}" for name in self.averaged for kind in ("mean", "std"))
+        return frozenset((*COLUMNS, *self.measures, *COUNTS, *spread))
 
     @property
     def numeric_columns(self) -> tuple[str, ...]:
@@ -217,9 +253,9 @@ def _check_axes(axes: dict[str, dict[str, Variant]]) -> None:
         raise ValueError(f"axes: only one axis can have published results, found {', '.join(with_published)}")
     before: list[tuple[str, str]] = []  # axis, key that it sets
     for axis, variants in axes.items():
-        if axis in COLUMNS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", axis):
-            problem = "is a column of the table" if axis in COLUMNS else "must be letters, digits, . _ -"
-            raise ValueError(f"axes.{' '.join(axis.split())}: {problem}; name the axis otherwise")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", axis):
+            where = f"axes.{' '.join(axis.split())}"
+            raise ValueError(f"{where}: must be letters, digits, . _ -; name the axis otherwise")
         for label, variant in variants.items():
             where = f"axes.{axis}.{' '.join(label.split())}"
             if not label.strip() or not label.isprintable():

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import os
-from collections.abc import Callable, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +24,14 @@ from fdtrain.sweep.schema import CURVE_Y, EXCESS, MEASURES, NETWORK, PUBLISHED, 
 from fdtrain.topology import diameter, spectral_gap
 
 WHOLE = {"epochs", "rounds", "messages", "bytes", "nodes", "edges", "diameter", *TARGET}
+TABLES = ("table.csv", "table.parquet", "summary.csv")
 Row = dict[str, Any]
+
+# What reading the files of a run raises when they are not there, cut off, or something else.
+DAMAGED = (
+    OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError,
+    csv.Error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def failure_file(out: Path, point: Point) -> Path:
@@ -39,14 +52,18 @@ class Results:
         """complete, failed or missing."""
         if point.error is not None:
             return "failed"
-        if point.directory in self._complete or is_complete(self._out / point.directory):
+        found = self._read(point)
+        if isinstance(found, dict):
             return "complete"
-        return "failed" if failure_file(self._out, point).is_file() else "missing"
+        return "failed" if found or failure_file(self._out, point).is_file() else "missing"
 
     def reason(self, point: Point) -> str | None:
         """Why the point failed, on one line."""
         if point.error is not None:
             return point.error
+        found = self._read(point)
+        if isinstance(found, str):
+            return found
         try:
             return failure_file(self._out, point).read_text(encoding="utf-8").partition("\n")[0]
         except OSError:
@@ -64,12 +81,40 @@ class Results:
         return pl.DataFrame(rows, schema=schema(self._sweep.config))
 
     def write(self) -> None:
-        """Write ``table.csv``, ``table.parquet`` and ``summary.csv``; each is whole at any time."""
+        """Write ``table.csv``, ``table.parquet`` and ``summary.csv``; each is whole at any time.
+
+        Raises:
+            InputError: they cannot be written.
+        """
         frame = self.frame()
-        atomically(self._out / "table.csv", lambda file: frame.write_csv(file))
-        atomically(self._out / "table.parquet", lambda file: frame.write_parquet(file))
-        summary = summarize(frame, self._sweep.config)
-        atomically(self._out / "summary.csv", lambda file: summary.write_csv(file))
+        summary, parquet = summarize(frame, self._sweep.config), io.BytesIO()
+        frame.write_parquet(parquet)
+        contents = (frame.write_csv().encode(), parquet.getvalue(), summary.write_csv().encode())
+        with writing_into(self._out):
+            for name, content in zip(TABLES, contents, strict=True):
+                atomically(self._out / name, content)
+
+    def damaged(self) -> list[tuple[Point, str]]:
+        """The points whose runs came to their end but cannot be read, and why."""
+        found = [(point, self._read(point)) for point in self._sweep.points]
+        return [(point, reason) for point, reason in found if isinstance(reason, str)]
+
+    def _read(self, point: Point) -> Row | str | None:
+        """What the table says of a complete run, why it cannot be read, or None where the run is not complete."""
+        if point.config is None:
+            return None
+        path = self._out / point.directory
+        if point.directory not in self._complete:
+            if not is_complete(path):
+                return None
+            try:
+                self._complete[point.directory] = _measure(path, point.config, self._sweep.config)
+            except DAMAGED as error:
+                problem = " ".join(str(getattr(error, "strerror", None) or error or "is empty").split())
+                file = getattr(error, "filename", None)
+                named = f"{Path(file).name}: {problem}" if isinstance(file, str) else problem
+                return f"its files cannot be read: {named}"
+        return self._complete[point.directory]
 
     def _row(self, point: Point) -> Row:
         row: Row = {axis: kind(point.labels[axis]) for axis, kind in self._kinds.items()}
@@ -78,10 +123,6 @@ class Results:
         if row["status"] == "failed":
             row["error"] = self.reason(point)
         elif row["status"] == "complete":
-            if point.directory not in self._complete:
-                assert point.config is not None
-                path = self._out / point.directory
-                self._complete[point.directory] = _measure(path, point.config, self._sweep.config)
             row |= self._complete[point.directory]
         return row
 
@@ -109,12 +150,12 @@ def summarize(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
 
     Epochs and rounds to the target are averaged over the `n_reached` runs that reach it.
     """
-    complete, measures = pl.col("status") == "complete", [m for m in sweep.measures if m not in PUBLISHED]
+    complete = pl.col("status") == "complete"
     columns = [
         complete.sum().cast(pl.Int64).alias("n"),
         (pl.col("status") == "failed").sum().cast(pl.Int64).alias("failed"),
     ]
-    for name in measures:
+    for name in sweep.averaged:
         columns += [pl.col(name).mean().alias(f"{name}_mean"), pl.col(name).std().alias(f"{name}_std")]
     if sweep.target is not None:
         columns.append(pl.col(TARGET[0]).count().cast(pl.Int64).alias("n_reached"))
@@ -125,12 +166,18 @@ def summarize(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
 
 
 def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
-    """What the table says about a complete run."""
+    """What the table says about a complete run.
+
+    Raises:
+        One of DAMAGED: its files cannot be read.
+    """
     run = RunDirectory(path)
-    rows, (graph, _) = run.read_metrics(), run.read_network()
+    rows, seconds, (graph, _) = run.read_metrics(), run.read_timing(), run.read_network()
+    if not rows or len(rows) != len(seconds):
+        raise ValueError(f"metrics.csv has {len(rows)} epochs, timing.csv {len(seconds)}")
     last = rows[-1]
     row: Row = {name: getattr(last, name) for name in MEASURES if name not in ("epochs", "seconds")}
-    row |= {"epochs": last.epoch, "seconds": run.read_timing()[-1]}
+    row |= {"epochs": last.epoch, "seconds": seconds[-1]}
     gap = _gap(config, graph.adjacency()) if last.rounds else None
     network = (graph.num_nodes, graph.num_edges, float(graph.degrees.mean()), diameter(graph), gap)
     row |= dict(zip(NETWORK, network, strict=True))
@@ -167,8 +214,26 @@ def _add_excess(rows: Sequence[Row], points: Sequence[Point], baseline: dict[str
                 row[name] = row[measure] - base[measure]
 
 
-def atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` write `file` such that nobody ever sees a part of it."""
+def atomically(file: Path, content: bytes) -> None:
+    """Write `file` such that nobody ever sees a part of it."""
     scratch = file.with_name(f".{file.name}.new")
-    write(scratch)
-    os.replace(scratch, file)
+    try:
+        scratch.write_bytes(content)
+        os.replace(scratch, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise
+
+
+@contextmanager
+def writing_into(out: Path) -> Iterator[None]:
+    """Say in one line that the sweep's directory cannot be written.
+
+    Raises:
+        InputError: what is done in this context raised an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None
