@@ -12,6 +12,12 @@ from typing import Literal
 
 Form = Literal["receiver", "sender"]
 Kind = Literal["features", "backward", "slice", "consensus"]
+TITLES: dict[Kind, str] = {
+    "features": "features",
+    "backward": "backward terms",
+    "slice": "slices",
+    "consensus": "consensus",
+}
 Term = tuple[Kind, int, int]  # kind, layer or step of consensus, wave
 
 BYTES_PER_NUMBER = 8

@@ -9,15 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fdtrain.formulas import expected_rounds
-from fdtrain.rounds import BYTES_PER_NUMBER, Form, Kind, Round
+from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Form, Kind, Round
 from fdtrain.schedule import Schedule
 
-KINDS: dict[Kind, str] = {
-    "features": "features",
-    "backward": "backward terms",
-    "slice": "slices",
-    "consensus": "consensus",
-}
 COLOURS: dict[Kind, str] = {
     "features": "cyan",
     "backward": "yellow",
@@ -35,12 +29,12 @@ def render(schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = ()
     Of a long schedule the middle is left out, and a row says how many rounds that is.
     """
     head, tail = _cut(len(schedule.rounds), max_rounds)
-    kinds = [kind for kind in KINDS if schedule.numbers_of(kind)]
+    kinds = [kind for kind in TITLES if schedule.numbers_of(kind)]
     per_wave = schedule.exchange == "after_wave"
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("round", justify="right", no_wrap=True)
     for kind in kinds:
-        table.add_column(KINDS[kind], overflow="fold")
+        table.add_column(TITLES[kind], overflow="fold")
     table.add_column("numbers", justify="right", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     for number, round_ in enumerate(schedule.rounds):
@@ -97,7 +91,7 @@ def _summary(schedule: Schedule, kinds: list[Kind], travels: Sequence[str]) -> R
     costs.add_column("bytes", justify="right", no_wrap=True)
     for kind in kinds:
         what = f" of {' and '.join(travels)}" if kind in ("slice", "consensus") and travels else ""
-        costs.add_row(KINDS[kind] + what, *_size(schedule.numbers_of(kind)))
+        costs.add_row(TITLES[kind] + what, *_size(schedule.numbers_of(kind)))
     costs.add_row("mini-batch", *_size(schedule.numbers), style="bold")
     costs.add_row("average message", *_size(schedule.average_width))
     costs.add_row("peak message", *_size(schedule.peak_width))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pictures import drawn as drawn
+from pictures import png_size
+from pictures import strict_arithmetic as strict_arithmetic
 
 from fdtrain.errors import InputError
 from fdtrain.figures import curves, draw_run, draw_schedule, draw_topology, layout
@@ -22,42 +23,6 @@ from fdtrain.service import EpochRow
 
 CURVES, NETWORK = (900, 540), (1020, 840)  # pixels
 SENT = ["loss_rounds.png", "loss_bytes.png", "disagreement.png", "network.png"]
-
-
-@pytest.fixture(autouse=True)
-def _strict_arithmetic() -> Iterator[None]:
-    with np.errstate(all="raise"):
-        yield
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The Figure objects in the order in which they were saved."""
-    from matplotlib.figure import Figure
-
-    seen: list[Any] = []
-    save = Figure.savefig
-
-    def spy(self: Figure, *args: Any, **kwargs: Any) -> None:
-        seen.append(self)
-        save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return seen
-
-
-def png_size(path: Path) -> tuple[int, int]:
-    """Width and height of a PNG that decodes and shows more than one colour."""
-    from matplotlib.image import imread
-
-    raw = path.read_bytes()
-    assert raw[:8] == b"\x89PNG\r\n\x1a\n"
-    assert raw[-8:-4] == b"IEND"
-    width, height = struct.unpack(">II", raw[16:24])
-    pixels = imread(path)
-    assert pixels.shape[:2] == (height, width)
-    assert pixels[..., :3].std() > 0.01
-    return width, height
 
 
 def texts(figure: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.figures.canvas import sheet
-from fdtrain.rounds import Field, Form, Kind
+from fdtrain.rounds import TITLES, Field, Form, Kind
 from fdtrain.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ GREYS: dict[Kind, str] = {
     "slice": "#D0D0D0",
     "consensus": "#D0D0D0",
 }
-LANES: dict[Kind, str] = {
-    "features": "features",
-    "backward": "backward terms",
-    "slice": "slices",
-    "consensus": "consensus",
-}
 
 
 def draw_schedule(schedule: Schedule, path: Path) -> None:
@@ -45,7 +39,7 @@ def draw_schedule(schedule: Schedule, path: Path) -> None:
     cut = len(rounds) - TAIL if len(rounds) > HEAD + TAIL + 2 else None
     shown = list(range(len(rounds))) if cut is None else [*range(HEAD), *range(cut, len(rounds))]
     at = {r: float(r if cut is None or r < HEAD else r - cut + HEAD + 2) for r in shown}
-    kinds = [kind for kind in LANES if schedule.numbers_of(kind)]
+    kinds = [kind for kind in TITLES if schedule.numbers_of(kind)]
     column = 0.34 + 0.06 * max(0, len(str(schedule.travelling)) - 4)  # inches
     size = (max(6.0, 1.5 + column * (at[shown[-1]] + 1)), 2.7 + 0.62 * len(kinds))
     with sheet(path, size) as figure:
@@ -104,7 +98,7 @@ def _draw_lanes(axes: Axes, schedule: Schedule, kinds: Sequence[Kind], at: dict[
             axes.text(x, y, _symbol(field, schedule.form), ha="center", va="center", fontsize=7)
     keys = [
         {"slice": "slices of what is\nmixed (from:to)", "consensus": "consensus, step\n(wave)"}.get(
-            kind, f"{LANES[kind]}\n${_row(kind, schedule.form, 'l')}$ (wave)"
+            kind, f"{TITLES[kind]}\n${_row(kind, schedule.form, 'l')}$ (wave)"
         )
         for kind in kinds
     ]
@@ -119,7 +113,7 @@ def _draw_sizes(axes: Axes, schedule: Schedule, kinds: Sequence[Kind], at: dict[
     x, base = list(at.values()), np.zeros(len(at), dtype=np.int64)
     for kind in kinds:
         part = [sum(f.width for f in schedule.rounds[r].fields if f.kind == kind) for r in at]
-        axes.bar(x, part, 0.92, bottom=base, color=GREYS[kind], label=LANES[kind])
+        axes.bar(x, part, 0.92, bottom=base, color=GREYS[kind], label=TITLES[kind])
         base = base + part
     upright = len(at) <= 8 or max(len(f"{total:,}") for total in base) <= 5
     above: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}

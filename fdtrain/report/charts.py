@@ -10,15 +10,14 @@ from typing import Any
 
 from fdtrain.report.compare import Group
 from fdtrain.report.read import Run
-from fdtrain.rounds import BYTES_PER_NUMBER, Field
+from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Field
 from fdtrain.schedule import Schedule
-from fdtrain.timeline import KINDS
 
 Figure = dict[str, Any]
 
 MAX_ROUNDS, HEAD, TAIL = 1500, 1000, 100  # rounds of a schedule that are drawn
 SHOWN_ROUNDS = 48  # at first
-PAYLOADS = {str(kind): name for kind, name in KINDS.items()}
+PAYLOADS = {str(kind): name for kind, name in TITLES.items()}
 INKS = ("features", "backward", "slice", "consensus")
 
 
