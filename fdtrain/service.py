@@ -149,16 +149,26 @@ class Host:
     def enter(self, row: EpochRow) -> None:
         """Take in an epoch's metrics."""
         self.outcome.rows.append(row)
-        for metric in ("mse_train", "mse_test", "disagreement"):
-            if self._failure is None and not math.isfinite(getattr(row, metric)):
-                self._failure = DivergenceError(
-                    f"training diverged: epoch {row.epoch}: {metric} is {getattr(row, metric)}; "
-                    "lower optimizer.lr or the mixing's beta, or check the scale of the data"
-                )
+        infinite = [
+            m for m in ("mse_train", "mse_test", "disagreement") if not math.isfinite(getattr(row, m))
+        ]
+        if infinite and self._failure is None:
+            self._failure = self._explain(row, infinite[0])
         if self._plateau is not None and self._failure is None and row.epoch < self.job.epochs:
             self.outcome.stopped = self._plateau.reached(row)
         if self._on_epoch is not None:
             self._on_epoch(row)
+
+    def _explain(self, row: EpochRow, metric: str) -> DivergenceError:
+        """Parameters are finite, but so large that a metric is not."""
+        sizes = np.abs(self.outcome.theta)
+        node, number = np.unravel_index(np.argmax(sizes), sizes.shape)
+        where = f"node {node}, " if row.rounds else ""
+        layer, size = self.job.model.layer_of(int(number)), sizes[node, number]
+        return DivergenceError(
+            f"training diverged: epoch {row.epoch}: {where}layer {layer} has a parameter of size {size:.2g}, and {metric} "
+            f"is {getattr(row, metric)}; lower optimizer.lr or the mixing's beta, or check the scale of the data"
+        )
 
     def check(self) -> None:
         """Raise what ended the job early, if anything did.
