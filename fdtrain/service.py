@@ -21,6 +21,8 @@ from fdtrain.training import Order, Report, Rows
 
 Array = NDArray[np.float64]
 
+METRICS = ("mse_train", "mse_test", "disagreement")  # of an EpochRow
+
 
 @dataclass(frozen=True)
 class EpochRow:
@@ -149,9 +151,7 @@ class Host:
     def enter(self, row: EpochRow) -> None:
         """Take in an epoch's metrics."""
         self.outcome.rows.append(row)
-        infinite = [
-            m for m in ("mse_train", "mse_test", "disagreement") if not math.isfinite(getattr(row, m))
-        ]
+        infinite = [metric for metric in METRICS if not math.isfinite(getattr(row, metric))]
         if infinite and self._failure is None:
             self._failure = self._explain(row, infinite[0])
         if self._plateau is not None and self._failure is None and row.epoch < self.job.epochs:
@@ -166,8 +166,8 @@ class Host:
         where = f"node {node}, " if row.rounds else ""
         layer, size = self.job.model.layer_of(int(number)), sizes[node, number]
         return DivergenceError(
-            f"training diverged: epoch {row.epoch}: {where}layer {layer} has a parameter of size {size:.2g}, and {metric} "
-            f"is {getattr(row, metric)}; lower optimizer.lr or the mixing's beta, or check the scale of the data"
+            f"training diverged: epoch {row.epoch}: {where}layer {layer} has a parameter of size {size:.2g}, and "
+            f"{metric} is {getattr(row, metric)}; lower optimizer.lr or the mixing's beta, or check the scale of the data"
         )
 
     def check(self) -> None:
