@@ -167,7 +167,8 @@ class Host:
         layer, size = self.job.model.layer_of(int(number)), sizes[node, number]
         return DivergenceError(
             f"training diverged: epoch {row.epoch}: {where}layer {layer} has a parameter of size {size:.2g}, and "
-            f"{metric} is {getattr(row, metric)}; lower optimizer.lr or the mixing's beta, or check the scale of the data"
+            f"{metric} is {getattr(row, metric)}; lower optimizer.lr or the mixing's beta, "
+            "or check the scale of the data"
         )
 
     def check(self) -> None:
