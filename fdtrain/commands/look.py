@@ -52,7 +52,7 @@ def topology(
     ],
     parameters: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the kind, e.g. nodes=50 m=2."),
+        typer.Argument(metavar="KEY=VALUE", help="Parameters of the kind, e.g. nodes=50 m=2."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
@@ -93,7 +93,7 @@ def _topology_service(source: str, parameters: list[str], seed: int) -> Topology
 def check_config(
     config_name: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", help="A file to check; without it, the schema is printed."),
+        typer.Argument(metavar="CONFIG", help="A file to check; without it, every key is printed."),
     ] = None,
     overrides: OverridesArgument = None,
     as_json: Annotated[bool, typer.Option("--json", help="The schema as JSON Schema, for editors.")] = False,

@@ -14,7 +14,7 @@ ConfigArgument = Annotated[
     typer.Argument(metavar="CONFIG", help="A YAML file, or one that comes with fdtrain, e.g. quickstart."),
 ]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. training.epochs=5.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, e.g. training.epochs=5.")
 ]
 RanksOption = Annotated[
     str,
