@@ -9,7 +9,6 @@ from fdtrain.errors import DivergenceError
 from fdtrain.experiment import Experiment, make_recursion
 from fdtrain.graph import Graph
 from fdtrain.service import EpochRow, Host
-from fdtrain.tasks.base import Samples
 
 
 def train_centralized(experiment: Experiment, host: Host) -> None:
@@ -19,10 +18,9 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
         DivergenceError: θ became infinite or NaN.
     """
     job, data, topology = experiment.job, experiment.data, experiment.topology
-    model = reference.Model(job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope)
-    recursion, max_norm = make_recursion(experiment.config), experiment.config.optimizer.clip_norm
+    model, recursion = experiment.oracle, make_recursion(experiment.config)
+    max_norm = experiment.config.optimizer.clip_norm
     state, t = recursion.start(experiment.theta[0]), 0
-    fixed = None if job.streamed else data.dataset(topology.graph(0))
     S, graph = _shift(topology.graph(0), job.shift)
     for epoch in range(job.epochs):
         order = host.begin(epoch)
@@ -32,10 +30,7 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
         for chosen in job.batches(order):
             if job.rewires_at(t):
                 S, graph = _shift(topology.graph(t), job.shift)
-            if fixed is None:
-                x, y = data.minibatch(t, chosen, graph)
-            else:
-                x, y = fixed[0].x[chosen], fixed[0].y[chosen]
+            x, y = experiment.samples(t, chosen, graph)
             with np.errstate(all="ignore"):
                 output, gradient = model.shared_pass(S, x, y, state.theta)
                 losses.append(reference.mse(y, output))
@@ -43,7 +38,7 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
                     gradient = reference.clip_rows(gradient, max_norm)
                 state = recursion.advance(state, None, gradient, experiment.rate(t))
             t += 1
-        test: Samples = data.test(graph) if fixed is None else fixed[1]
+        test = data.test(graph) if job.streamed else data.dataset(graph)[1]
         with np.errstate(all="ignore"):
             host.outcome.node_loss = np.square(test.y - model.forward(S, test.x, state.theta)).mean(
                 axis=(0, 2)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fdtrain import reference, rng
 from fdtrain.config import Config, Init
 from fdtrain.errors import InputError
+from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import SquaredError
@@ -25,7 +26,7 @@ from fdtrain.optim.rates import Rate
 from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
 from fdtrain.service import EpochRow, Host, Plateau
 from fdtrain.shifts import check_shift
-from fdtrain.tasks.base import DataService
+from fdtrain.tasks.base import DataService, Order, Samples
 from fdtrain.tasks.bundle import RegressionBundle
 from fdtrain.tasks.node_regression import SyntheticRegression
 from fdtrain.team import Team
@@ -50,6 +51,19 @@ class Experiment:
     def nodes(self) -> int:
         """|V|."""
         return len(self.theta)
+
+    @property
+    def oracle(self) -> reference.Model:
+        """The model on global matrices."""
+        model = self.job.model
+        return reference.Model(model.sizes, model.activations, model.form, model.negative_slope)
+
+    def samples(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        """All nodes' samples of mini-batch t, on its graph."""
+        if self.job.streamed:
+            return self.data.minibatch(t, chosen, graph)
+        train, _ = self.data.dataset(graph)
+        return Samples(train.x[chosen], train.y[chosen])
 
     def host(self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None) -> Host:
         """Rank 0's service for a run on `ranks` ranks."""
@@ -168,6 +182,13 @@ def make_optimizer(
     if section.clip_norm is not None:
         optimizer = Clipped(optimizer, section.clip_norm)
     return optimizer, section.mixing.make()
+
+
+def mixing_matrix(config: Config, graph: Graph) -> reference.Matrix:
+    """W [V, V] of a configuration whose optimizer mixes, on global matrices."""
+    assert isinstance(config.optimizer, Decentralized)
+    mixing = config.optimizer.mixing
+    return reference.mixing_matrix(graph.adjacency(), mixing.kind, getattr(mixing, "beta", 0.0))
 
 
 def make_recursion(config: Config) -> reference.Recursion:

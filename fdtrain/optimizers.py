@@ -20,7 +20,7 @@ from fdtrain.optim.plugin import Plugin
 from fdtrain.optim.rates import Constant, Cosine, Exponential, Rate, Step
 from fdtrain.optim.sgd import SGD
 from fdtrain.schemes import SCHEMES
-from fdtrain.section import Fraction, Positive, Section
+from fdtrain.section import Fraction, Positive, Section, beside
 
 
 class MetropolisMixing(Section):
@@ -249,10 +249,7 @@ class PluginConfig(Decentralized):
         file, colon, name = self.target.rpartition(":")
         if not file.endswith(".py"):
             return self
-        path = Path(file)
-        if base is not None and ((base / path).exists() or not path.exists()):
-            path = base / path
-        return self.model_copy(update={"target": f"{path.absolute()}{colon}{name}"})
+        return self.model_copy(update={"target": f"{beside(file, base)}{colon}{name}"})
 
 
 class SGDConfig(OptimizerSection):

@@ -27,8 +27,8 @@ def check_file(file: Path, suffix: str, option: str = "--out") -> None:
 
 
 @contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Say in one line that `file` cannot be written.
+def writing(what: str | Path) -> Iterator[None]:
+    """Say in one line that `what`, a file or an option with its value, cannot be written.
 
     Raises:
         InputError: what is done in this context raised an ``OSError``.
@@ -36,7 +36,7 @@ def writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{file}: cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{what}: cannot be written: {error.strerror or error}") from None
 
 
 def contents(directory: Path) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
-from fdtrain.outputs import contents
+from fdtrain.outputs import contents, writing
 from fdtrain.service import EpochRow
 
 _CONTENTS = (
@@ -50,13 +50,11 @@ class RunDirectory:
             InputError: it exists and may not be overwritten, holds files that are no run's, or cannot be written.
         """
         check_free(path, overwrite=overwrite)
-        try:
+        with writing(f"--out {path}"):
             if os.path.isdir(path):
                 cls(path).discard()
             (path / "logs").mkdir(parents=True)
             (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"--out {path}: cannot be written: {error.strerror}") from None
         return cls(path)
 
     def discard(self) -> None:

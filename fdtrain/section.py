@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +13,15 @@ class Section(BaseModel):
     """Checked when it is made, immutable, and strict: no unknown key, and no text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, ser_json_inf_nan="constants")
+
+
+def beside(name: str, base: Path | None) -> str:
+    """The absolute path of a file that a configuration names: from `base`, its folder, or else from the working
+    directory."""
+    path = Path(name)
+    if base is not None and (os.path.exists(base / path) or not os.path.exists(path)):
+        path = base / path
+    return str(path.absolute())
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

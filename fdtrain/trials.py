@@ -26,10 +26,8 @@ class Trials:
 
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self.experiment, self._team = experiment, team
-        self.job = job = experiment.job
-        self.model = reference.Model(
-            job.model.sizes, job.model.activations, job.model.form, job.model.negative_slope
-        )
+        self.job = experiment.job
+        self.model = experiment.oracle
 
     def run(self, theta: Array, limit: int) -> Outcome:
         """The experiment's first `limit` mini-batches, from `theta` [V, p]."""
@@ -49,11 +47,7 @@ class Trials:
             epoch, k = divmod(t, job.minibatches)
             graph = topology.graph(t)
             chosen = data.order(epoch)[k * job.batch : (k + 1) * job.batch]
-            if job.streamed:
-                samples = data.minibatch(t, chosen, graph)
-            else:
-                train, _ = data.dataset(graph)
-                samples = Samples(train.x[chosen], train.y[chosen])
+            samples = self.experiment.samples(t, chosen, graph)
             yield graph, reference.shift_matrix(graph.adjacency(), job.shift), samples
 
     def equal_theta(self) -> Array:

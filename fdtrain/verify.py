@@ -9,9 +9,8 @@ import numpy as np
 
 from fdtrain import reference
 from fdtrain.exact_consensus import exact_consensus
-from fdtrain.experiment import Experiment
+from fdtrain.experiment import Experiment, mixing_matrix
 from fdtrain.formulas import expected_numbers, expected_rounds
-from fdtrain.mixing import Laplacian
 from fdtrain.optimizers import PluginConfig
 from fdtrain.rounds import BYTES_PER_NUMBER
 from fdtrain.tasks.base import Samples
@@ -93,13 +92,11 @@ class Verifier:
         """3: after T mini-batches every θ^i is that of the matrix recursion."""
         theta = self._experiment.theta
         outcome = self._trials.run(theta, limit=minibatches)
-        kind, beta = "metropolis", 0.0
-        if isinstance(self._job.mixing, Laplacian):
-            kind, beta = "laplacian", self._job.mixing.beta
-        own = isinstance(self._experiment.config.optimizer, PluginConfig)
+        config = self._experiment.config
+        own = isinstance(config.optimizer, PluginConfig)
         steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(self._experiment, theta)
         for graph, S, samples in self._trials.minibatches(minibatches):
-            W = reference.mixing_matrix(graph.adjacency(), kind, beta)
+            W = mixing_matrix(config, graph)
             gradients = [
                 self._model.local_gradients(S, *part, steps.theta) for part in self._consensus_parts(samples)
             ]

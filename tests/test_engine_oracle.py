@@ -130,7 +130,7 @@ def test_local_gradients(form: Any, depth: int, wave: int) -> None:
         assert error(got.loss, squares) <= 1e-12
         assert error(got.output, squares) <= 1e-12
         W = reference.mixing_matrix(graph.adjacency(), kind, beta)
-        assert error(got.theta, reference.dsgd_step(W, theta, gradient, 0.01)) <= 1e-12
+        assert error(got.theta, W @ theta - 0.01 * gradient) <= 1e-12
 
 
 @pytest.mark.parametrize("form", ["receiver", "sender"])
@@ -231,7 +231,7 @@ def test_redrawn_topologies_step_by_step(shift: str, every: int, mixing: str) ->
         x, y = data.train.x[data.orders[t]], data.train.y[data.orders[t]] + graphs[t].degrees[:, None]
         row = host.outcome.rows[t]
         assert row.mse_train == pytest.approx(reference.mse(y, oracle.forward(S, x, theta)), rel=1e-12)
-        theta = reference.dsgd_step(W, theta, oracle.local_gradients(S, x, y, theta), 0.02)
+        theta = W @ theta - 0.02 * oracle.local_gradients(S, x, y, theta)
         assert error(thetas[t], theta) <= 1e-12
         held_out = data.held_out.y + graphs[t].degrees[:, None]  # on the graph that is up
         mse = reference.mse(held_out, oracle.forward(S, data.held_out.x, theta))

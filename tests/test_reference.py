@@ -233,7 +233,9 @@ def test_measures_and_step_by_hand() -> None:
     assert ref.disagreement(np.array([[0.0], [0.0], [3.0]])) == pytest.approx(np.sqrt(2.0))
     theta, g = np.array([[1.0], [3.0]]), np.array([[10.0], [20.0]])
     W = np.array([[0.75, 0.25], [0.25, 0.75]])
-    np.testing.assert_allclose(ref.dsgd_step(W, theta, g, 0.1), [[0.5], [0.5]], rtol=1e-15)
+    recursion = ref.Recursion("d_sgd")
+    after = recursion.advance(recursion.start(theta), W, g, 0.1)
+    np.testing.assert_allclose(after.theta, [[0.5], [0.5]], rtol=1e-15)
 
 
 A5 = np.array([[0, 1, 1, 0, 0], [1, 0, 1, 0, 0], [1, 1, 0, 1, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0]])

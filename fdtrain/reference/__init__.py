@@ -15,7 +15,7 @@ from fdtrain.reference.model import (
     mse,
     shift_matrix,
 )
-from fdtrain.reference.recursions import CENTRALIZED, DISTRIBUTED, Recursion, State, clip_rows, dsgd_step
+from fdtrain.reference.recursions import CENTRALIZED, DISTRIBUTED, Recursion, State, clip_rows
 from fdtrain.reference.train import EpochResult, LearningRate, train_centralized, train_distributed
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "State",
     "clip_rows",
     "disagreement",
-    "dsgd_step",
     "mixing_matrix",
     "mse",
     "shift_matrix",

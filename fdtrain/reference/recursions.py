@@ -100,11 +100,6 @@ class Recursion:
         return X
 
 
-def dsgd_step(W: Matrix, theta: Array, gradient: Array, lr: float) -> Array:
-    """D-SGD (§4): theta <- W theta - lr g; theta and gradient [V, p], W [V, V]."""
-    return np.asarray(W @ theta, dtype=np.float64) - lr * gradient
-
-
 def clip_rows(gradient: Array, max_norm: float) -> Array:
     """g min(1, max_norm / ||g||_2) of every row g; [V, p] or [p]."""
     if not max_norm > 0:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdtrain.errors import InputError
-from fdtrain.outputs import check_file
+from fdtrain.outputs import check_file, writing
 from fdtrain.report.collect import read_runs
 from fdtrain.report.read import Run
 
@@ -33,8 +32,6 @@ def write_report(directories: Sequence[Path], out: Path | None = None, title: st
     from fdtrain.report.page import render
 
     text = render(runs, notes, title)
-    try:
+    with writing(f"--out {file}"):
         file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {file}: cannot be written: {error.strerror}") from None
     return file

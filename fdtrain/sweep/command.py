@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.console import Console
 
 from fdtrain.errors import InputError
 from fdtrain.jobs import exit_on_signals
-from fdtrain.outputs import contents
+from fdtrain.outputs import contents, writing
 from fdtrain.sweep import display
 from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.runner import default_jobs, run_points
-from fdtrain.sweep.table import TABLES, Results, atomically, labelled, writing_into
+from fdtrain.sweep.table import TABLES, Results, atomically, labelled
 from fdtrain.yamlfile import read_mapping
 
 RECORD = "sweep.yaml"
@@ -54,7 +55,7 @@ def run_sweep(
         if earlier is not None:
             told = f"{out}: the sweep has changed; the tables and figures of before are kept in {earlier}"
             console.print(told, markup=False, soft_wrap=True)
-        with writing_into(out):
+        with writing(f"--out {out}"):
             _forget_others(out, sweep)
         results = Results(sweep, out)
         display.tell_notes(sweep, results, console)
@@ -69,8 +70,8 @@ def run_sweep(
                     view=view, on_end=results.write, options=options,
                 )  # fmt: skip
             frame = results.frame()
-            with writing_into(out):
-                files = _draw(sweep, results, out) if figures else []
+            with writing(f"--out {out}"):
+                files = _draw(sweep, frame, out) if figures else []
         except (KeyboardInterrupt, SystemExit) as end:
             left = sum(results.status(point) == "missing" for point in sweep.points)
             told = f"interrupted: {left} of {len(sweep.points)} runs are left; the same command goes on"
@@ -105,10 +106,10 @@ def _forget_others(out: Path, sweep: Sweep) -> None:
             file.unlink(missing_ok=True)
 
 
-def _draw(sweep: Sweep, results: Results, out: Path) -> list[Path]:
+def _draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
     from fdtrain.sweep.pictures import draw
 
-    return draw(sweep, labelled(results.frame(), sweep.config), out)
+    return draw(sweep, labelled(frame, sweep.config), out)
 
 
 @contextmanager
@@ -117,19 +118,18 @@ def _claimed(out: Path, sweep: Sweep) -> Iterator[Path | None]:
     _check_out(out, sweep)
     handle = None
     try:
-        try:
+        with writing(f"--out {out}"):
             out.mkdir(parents=True, exist_ok=True)
             handle = os.open(out, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                problem = "another fdtrain sweep is at work there; wait, or name another directory"
+                raise InputError(f"--out {out}: {problem}") from None
             earlier = _keep_earlier(out, sweep)
             atomically(out / RECORD, sweep.to_yaml().encode())
             for name in ("runs", "configs", "failures"):
                 (out / name).mkdir(exist_ok=True)
-        except BlockingIOError:
-            problem = "another fdtrain sweep is at work there; wait, or name another directory"
-            raise InputError(f"--out {out}: {problem}") from None
-        except OSError as error:
-            raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None
         yield earlier
     finally:
         if handle is not None:

@@ -18,16 +18,15 @@ from fdtrain import launcher
 from fdtrain.driver import Quiet
 from fdtrain.errors import RunFailedError
 from fdtrain.jobs import EVENTS_VARIABLE
+from fdtrain.outputs import writing
 from fdtrain.progress import replay
 from fdtrain.rundir import is_complete
 from fdtrain.service import EpochRow
 from fdtrain.sweep.plan import Point
-from fdtrain.sweep.table import failure_file, writing_into
+from fdtrain.sweep.table import failure_file
 
 TURN = 0.25  # seconds between two looks at the clock
-GRACE = (
-    15.0  # seconds that a run has to end when it is asked to; a job of several ranks stops its ranks first
-)
+GRACE = 15.0  # seconds that a run has to end in; a job of several ranks stops its ranks first
 
 
 class Progress(Quiet):
@@ -61,7 +60,7 @@ class Running:
         self._rest = b""
         directory = out / point.directory
         settings = out / "configs" / f"{directory.name}.yaml"
-        with writing_into(out):
+        with writing(f"--out {out}"):
             settings.write_text(point.text, encoding="utf-8")
             if directory.is_dir():  # of a run that did not get to its end, perhaps not even to this file
                 (directory / "config.yaml").touch()
@@ -101,7 +100,7 @@ class Running:
             return None
         reason = " ".join((self._message or _reason(status, said)).split())
         file = failure_file(self._out, self.point)
-        with writing_into(self._out):
+        with writing(f"--out {self._out}"):
             file.write_text(f"{reason}\n\n{said}" if said else f"{reason}\n", encoding="utf-8")
         return reason
 

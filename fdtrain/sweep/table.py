@@ -8,16 +8,15 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from fdtrain import reference
 from fdtrain.config import Config
-from fdtrain.errors import InputError
+from fdtrain.experiment import mixing_matrix
+from fdtrain.outputs import writing
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.sweep.plan import Point, Sweep
 from fdtrain.sweep.schema import CURVE_Y, EXCESS, MEASURES, NETWORK, PUBLISHED, TARGET, SweepConfig
@@ -90,7 +89,7 @@ class Results:
         summary, parquet = summarize(frame, self._sweep.config), io.BytesIO()
         frame.write_parquet(parquet)
         contents = (frame.write_csv().encode(), parquet.getvalue(), summary.write_csv().encode())
-        with writing_into(self._out):
+        with writing(f"--out {self._out}"):
             for name, content in zip(TABLES, contents, strict=True):
                 atomically(self._out / name, content)
 
@@ -178,7 +177,7 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
     last = rows[-1]
     row: Row = {name: getattr(last, name) for name in MEASURES if name not in ("epochs", "seconds")}
     row |= {"epochs": last.epoch, "seconds": seconds[-1]}
-    gap = _gap(config, graph.adjacency()) if last.rounds else None
+    gap = spectral_gap(mixing_matrix(config, graph)) if last.rounds else None
     network = (graph.num_nodes, graph.num_edges, float(graph.degrees.mean()), diameter(graph), gap)
     row |= dict(zip(NETWORK, network, strict=True))
     if sweep.target is not None:
@@ -190,18 +189,6 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
         for metric in CURVE_Y:
             row[f"{metric}_at_{epoch}"] = getattr(rows[epoch - 1], metric) if epoch <= len(rows) else None
     return row
-
-
-def _gap(config: Config, adjacency: Any) -> float | None:
-    """The spectral gap of the run's own W; None for an optimizer without one."""
-    mixing = getattr(config.optimizer, "mixing", None)
-    if mixing is None:
-        return None
-    try:
-        W = reference.mixing_matrix(adjacency, mixing.kind, getattr(mixing, "beta", 0.0))
-    except InputError:  # a rule that the reference does not know
-        return None
-    return spectral_gap(W)
 
 
 def _add_excess(rows: Sequence[Row], points: Sequence[Point], baseline: dict[str, str]) -> None:
@@ -224,16 +211,3 @@ def atomically(file: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             scratch.unlink()
         raise
-
-
-@contextmanager
-def writing_into(out: Path) -> Iterator[None]:
-    """Say in one line that the sweep's directory cannot be written.
-
-    Raises:
-        InputError: what is done in this context raised an ``OSError``.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 from fdtrain import reference, rng
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
-from fdtrain.section import Section
+from fdtrain.section import Section, beside
 from fdtrain.tasks.base import Order, Samples
 
 Array = NDArray[np.float64]
@@ -53,10 +52,7 @@ class NodeRegression(Section):
         """The same task with the bundle's path made absolute: from `base`, or else from the working directory."""
         if self.bundle is None:
             return self
-        path = Path(self.bundle)
-        if base is not None and (os.path.exists(base / path) or not os.path.exists(path)):
-            path = base / path
-        return self.model_copy(update={"bundle": str(path.absolute())})
+        return self.model_copy(update={"bundle": beside(self.bundle, base)})
 
 
 class SyntheticRegression:
