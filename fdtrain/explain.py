@@ -10,7 +10,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from fdtrain.errors import InputError
-from fdtrain.optimizers import MixingConfig, OptimizerConfig, RateConfig
+from fdtrain.learning_rates import RateConfig
+from fdtrain.optimizers import MixingConfig, OptimizerConfig
 from fdtrain.section import kinds_in, models_in
 from fdtrain.topology.sources import TopologyConfig
 from fdtrain.yamlfile import shown

@@ -1,4 +1,4 @@
-"""The configuration's ``optimizer`` section, and the optimizer, the learning rate and the mixing that it describes."""
+"""The configuration's ``optimizer`` section, and the optimizer and the mixing that it describes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, Union
 from pydantic import Field, model_validator
 
 from fdtrain.errors import InputError
+from fdtrain.learning_rates import ConstantRate, CosineRate, RateConfig
 from fdtrain.mixing import Laplacian, Metropolis, Mixing
 from fdtrain.optim.adam import Adam
 from fdtrain.optim.base import Optimizer
@@ -17,7 +18,7 @@ from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.gradient_tracking import GradientTracking
 from fdtrain.optim.naive import Naive
 from fdtrain.optim.plugin import Plugin
-from fdtrain.optim.rates import Constant, Cosine, Exponential, Rate, Step
+from fdtrain.optim.rates import Rate
 from fdtrain.optim.sgd import SGD
 from fdtrain.schemes import SCHEMES
 from fdtrain.section import Fraction, Positive, Section, beside
@@ -45,64 +46,6 @@ class LaplacianMixing(Section):
 
 
 MixingConfig = Annotated[Union[MetropolisMixing, LaplacianMixing], Field(discriminator="kind")]  # noqa: UP007
-
-
-class ConstantRate(Section):
-    """α stays as it is."""
-
-    kind: Literal["constant"] = "constant"
-
-    def make(self, lr: float, minibatches: int, epochs: int) -> Rate:
-        """α of every mini-batch."""
-        return Constant(lr)
-
-
-class ExponentialRate(Section):
-    """α · decay^e in epoch e = 0, 1, …"""
-
-    kind: Literal["exponential"] = "exponential"
-    decay: Annotated[float, Field(gt=0, le=1)] = Field(description="Factor from one epoch to the next.")
-
-    def make(self, lr: float, minibatches: int, epochs: int) -> Rate:
-        """α of every mini-batch."""
-        return Exponential(lr, self.decay, minibatches)
-
-
-class StepRate(Section):
-    """α · factor^⌊e / every⌋ in epoch e."""
-
-    kind: Literal["step"] = "step"
-    every: int = Field(description="Epochs between two steps.", ge=1)
-    factor: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="Factor of a step.")
-
-    def make(self, lr: float, minibatches: int, epochs: int) -> Rate:
-        """α of every mini-batch."""
-        return Step(lr, self.factor, self.every, minibatches)
-
-
-class CosineRate(Section):
-    """final + (α − final)(1 + cos(π e/epochs))/2 in epoch e, and final from then on."""
-
-    kind: Literal["cosine"] = "cosine"
-    final: float = Field(
-        default=0.0,
-        description="The learning rate itself at the end, not a fraction.",
-        ge=0,
-        allow_inf_nan=False,
-    )
-    epochs: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Epochs until then; left out: training.epochs."
-    )
-
-    def make(self, lr: float, minibatches: int, epochs: int) -> Rate:
-        """α of every mini-batch."""
-        return Cosine(lr, self.final, self.epochs or epochs, minibatches)
-
-
-RateConfig = Annotated[
-    Union[ConstantRate, ExponentialRate, StepRate, CosineRate],  # noqa: UP007
-    Field(discriminator="kind"),
-]
 
 
 class OptimizerSection(Section):

@@ -54,6 +54,7 @@ DRIVER = (
     "explain",
     "figures",
     "jobs",
+    "learning_rates",
     "optimizers",
     "outputs",
     "progress",

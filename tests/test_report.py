@@ -21,12 +21,13 @@ import fdtrain as package
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.report import default_file, read_runs, write_report
+from fdtrain.report.cells import spread
 from fdtrain.report.charts import MAX_ROUNDS, ledger, schedule
 from fdtrain.report.compare import differing, group
 from fdtrain.report.network import CELLS, draw, places
 from fdtrain.report.page import embed
 from fdtrain.report.plans import plans
-from fdtrain.report.tables import compare, spread, summary
+from fdtrain.report.tables import compare, summary
 from fdtrain.rundir import RunDirectory
 from fdtrain.schedule import build
 

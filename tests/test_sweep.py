@@ -29,8 +29,8 @@ from fdtrain.errors import InputError
 from fdtrain.reference import mixing_matrix
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.sweep import display, pictures, plan
+from fdtrain.sweep.labels import as_label
 from fdtrain.sweep.runner import Running
-from fdtrain.sweep.schema import as_label
 from fdtrain.sweep.table import Results, failure_file, labelled, schema, summarize
 
 BASE: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.report.read import Run, finite, read_run
-from fdtrain.sweep.plan import describe
+from fdtrain.sweep.labels import describe
 
 
 def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:

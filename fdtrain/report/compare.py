@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdtrain.report.read import Run
-from fdtrain.sweep.plan import describe
+from fdtrain.sweep.labels import describe
 
 UNSHOWN = ("seed", "name")  # keys that make no other experiment
 

@@ -1,69 +1,35 @@
-"""The tables of a report: cells with the text that is shown, the value that sorts, and the exact value."""
+"""The tables of a report: what is known of runs, compared, summed up over repetitions, and taken apart."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fdtrain.progress import duration, size
+from fdtrain.progress import size
+from fdtrain.report.cells import (
+    NONE,
+    Cell,
+    Table,
+    amount,
+    as_float,
+    count,
+    guess,
+    measure,
+    rate_of,
+    spread,
+    time_taken,
+)
 from fdtrain.report.charts import PAYLOADS
 from fdtrain.report.compare import Group, flatten
 from fdtrain.report.read import Run, finite
 from fdtrain.rundir import STOPPED
 
-NONE = "–"
 SETTINGS = ("optimizer", "learning rate", "scheme", "nodes")
 RESULTS = ("train MSE", "published train MSE", "test MSE", "published test MSE")
 COSTS = ("disagreement", "epochs", "rounds", "bytes over links", "time", "ranks")
 MANY = 8  # values that are written one by one
-
-
-@dataclass
-class Cell:
-    """One cell; `sort` is empty where the text sorts, `exact` where the text is all there is to say."""
-
-    text: str
-    sort: str = ""
-    exact: str = ""
-    tone: str = ""  # good, bad or warn
-
-
-@dataclass
-class Table:
-    """A header and rows."""
-
-    head: list[str]
-    rows: list[list[Cell]]
-
-    @property
-    def classes(self) -> list[str]:
-        """Of every column: ``number`` where it is set flush right."""
-        return [
-            "number" if any(cell.sort for cell in column) else "text"
-            for column in zip(*self.rows, strict=True)
-        ]
-
-
-def measure(value: float | None) -> Cell:
-    """A loss or the like."""
-    if value is None:
-        return Cell(NONE)
-    return Cell(f"{value:.4g}", repr(value) if math.isfinite(value) else "Infinity", f"{value:.17g}",
-                "" if math.isfinite(value) else "bad")  # fmt: skip
-
-
-def count(value: float | None) -> Cell:
-    """A whole number."""
-    return Cell(NONE) if value is None else Cell(f"{value:,.0f}", f"{value:.0f}")
-
-
-def amount(value: float | None) -> Cell:
-    """Bytes."""
-    return Cell(NONE) if value is None else Cell(size(value), f"{value:.0f}", f"{value:,.0f} bytes")
 
 
 def status(run: Run) -> Cell:
@@ -111,12 +77,12 @@ def headline(run: Run) -> dict[str, Cell]:
         "epochs": epochs(run),
         "rounds": Cell(NONE) if run.silent else count(run.last("rounds")),
         "bytes over links": Cell(NONE) if run.silent else amount(run.last("bytes")),
-        "time": _seconds(seconds),
+        "time": time_taken(seconds),
         "optimizer": Cell(optimizer),
-        "learning rate": _rate(rate, schedule),
+        "learning rate": rate_of(rate, schedule),
         "scheme": Cell("centralized" if centralized else str(run.setting("training.scheme") or NONE)),
         "nodes": count(nodes if isinstance(nodes, int) else None),
-        "ranks": count(_float(run.environment.get("ranks"))),
+        "ranks": count(as_float(run.environment.get("ranks"))),
     }
 
 
@@ -191,25 +157,6 @@ def _said(name: str, text: str) -> str:
     return text if name in ("status", "optimizer") else f"{name} {text}"
 
 
-def spread(values: Sequence[float | None], show: Callable[[float], str] | None = None) -> Cell:
-    """Mean ± sample standard deviation; the plain value where nothing varies."""
-    known = [value for value in values if value is not None]
-    bad = sum(finite(value) is None for value in known)
-    if not known or bad:
-        return Cell(f"{bad} of {len(known)} diverged", "Infinity", tone="bad") if bad else Cell(NONE)
-    with np.errstate(all="ignore"):
-        mean, deviation = float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-    exact = f"{mean:.17g} ± {deviation:.6g}"
-    if show is not None:
-        return Cell(show(mean) + (f" ± {show(deviation)}" if deviation else ""), repr(mean), exact)
-    if not deviation:
-        return measure(mean)
-    decimals = max(0, 1 - math.floor(math.log10(deviation))) if math.isfinite(deviation) else 99
-    if decimals > 8 or max(abs(mean), deviation) >= 1e6:
-        return Cell(f"{mean:.4g} ± {deviation:.2g}", repr(mean), exact)
-    return Cell(f"{mean:.{decimals}f} ± {deviation:.{decimals}f}", repr(mean), exact)
-
-
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     with np.errstate(all="ignore"):
@@ -239,7 +186,7 @@ def verification(run: Run) -> Table | None:
         passed = bool(made.get("passed"))
         rows.append([
             Cell(str(made.get("number", ""))), Cell(str(made.get("name", ""))),
-            measure(_float(made.get("error"))), measure(_float(made.get("tolerance"))),
+            measure(as_float(made.get("error"))), measure(as_float(made.get("tolerance"))),
             Cell("pass" if passed else "FAIL", tone="good" if passed else "bad"),
         ])  # fmt: skip
     return Table(["no.", "comparison", "error", "allowed", "result"], rows)
@@ -250,7 +197,7 @@ def by_group(groups: Sequence[Group], columns: dict[str, list[str]]) -> Table:
     rows = [
         [
             Cell(one.label),
-            *(_guess(_several([values[r] for r in one.members])) for values in columns.values()),
+            *(guess(_several([values[r] for r in one.members])) for values in columns.values()),
         ]
         for one in groups
     ]
@@ -265,30 +212,3 @@ def _several(values: Sequence[str]) -> str:
 def pairs(content: dict[str, Any]) -> Table:
     """A row per key."""
     return Table(["key", "value"], [[Cell(key), Cell(value)] for key, value in flatten(content).items()])
-
-
-def _rate(rate: Any, schedule: Any) -> Cell:
-    if not isinstance(rate, (int, float)):
-        return Cell(NONE)
-    return Cell(
-        f"{rate:g}" + (f", {schedule}" if schedule not in (None, "constant") else ""), repr(float(rate))
-    )
-
-
-def _guess(text: str) -> Cell:
-    value = _float(text)
-    return Cell(text) if value is None or math.isnan(value) else Cell(text, repr(value))
-
-
-def _float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _seconds(value: Any) -> Cell:
-    seconds = _float(value)
-    if seconds is None or not math.isfinite(seconds):
-        return Cell(NONE)
-    return Cell(f"{seconds:.2g} s" if seconds < 10 else duration(seconds), repr(seconds), f"{seconds:,} s")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fdtrain import figures
 from fdtrain.rundir import RunDirectory
-from fdtrain.sweep.plan import Sweep, describe
+from fdtrain.sweep.labels import describe
+from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.schema import CURVE_Y, Figure
 
 Array = NDArray[np.float64]

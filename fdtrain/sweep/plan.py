@@ -8,7 +8,6 @@ import functools
 import hashlib
 import itertools
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from fdtrain import resources, yamlfile
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.explain import check
+from fdtrain.sweep.labels import describe, slug
 from fdtrain.sweep.schema import SweepConfig, Variant
 
 MAX_POINTS = 100_000
@@ -42,7 +42,7 @@ class Point:
             with contextlib.suppress(OSError):  # the run will say that it cannot be read
                 status = os.stat(file)
                 digest.update(_digest(file, status.st_mtime_ns, status.st_size))
-        object.__setattr__(self, "directory", f"runs/{_slug(self.labels)}-{digest.hexdigest()[:8]}")
+        object.__setattr__(self, "directory", f"runs/{slug(self.labels)}-{digest.hexdigest()[:8]}")
 
     @property
     def title(self) -> str:
@@ -98,11 +98,6 @@ class Sweep:
             ],
         }
         return yamlfile.dump(content)
-
-
-def describe(labels: dict[str, str]) -> str:
-    """Labels in a line: a key's value needs its name, a label speaks for itself."""
-    return ", ".join(label if _speaks(label) else f"{_last(axis)} {label}" for axis, label in labels.items())
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -201,17 +196,3 @@ def _base(sweep: SweepConfig, path: Path) -> dict[str, Any]:
         if own and os.path.isfile(file.parent / own):
             inner[key] = str((file.parent / own).absolute()) + named.removeprefix(own)
     return content
-
-
-def _slug(labels: dict[str, str]) -> str:
-    parts = [label if _speaks(label) else f"{_last(axis)}{label}" for axis, label in labels.items()]
-    clean = [re.sub(r"[^A-Za-z0-9.+-]+", "_", part).strip("._") for part in parts]
-    return ("-".join(part for part in clean if part) or "run")[:100]
-
-
-def _speaks(label: str) -> bool:
-    return label[0].isalpha() and label not in ("true", "false", "null")
-
-
-def _last(axis: str) -> str:
-    return axis.split(".")[-1]

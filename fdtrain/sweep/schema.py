@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from fdtrain.config import Config
 from fdtrain.explain import suggestion
 from fdtrain.section import Positive, Section
-from fdtrain.yamlfile import dump, shown
+from fdtrain.sweep.labels import as_label
+from fdtrain.yamlfile import shown
 
 MEASURES = ("epochs", "mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes", "seconds")
 NETWORK = ("nodes", "edges", "mean_degree", "diameter", "spectral_gap")
@@ -26,20 +27,6 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 CURVE_X = ("epochs", "rounds", "bytes", "seconds")
 CURVE_Y = ("mse_train", "mse_test", "disagreement")
-
-
-def as_label(value: Any) -> str:
-    """A value as the table and the messages show it: text as it is, all else as YAML on one line."""
-    if isinstance(value, str):
-        return value
-    text = dump({"v": [value]}) if not isinstance(value, (dict, list)) else _flow(value)
-    return " ".join(text.removeprefix("v:\n- ").split())
-
-
-def _flow(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {as_label(inner)}" for key, inner in value.items()) + "}"
-    return "[" + ", ".join(as_label(inner) for inner in value) + "]"
 
 
 Among = Annotated[
