@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 export OMP_NUM_THREADS := 1
 
-.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-start long-bundle paper-fig2a paper-table1 study-topologies wheel clean
+.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-start long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-table1 study-topologies wheel clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-bench: bench-pure bench-packed bench-start
+bench: bench-pure bench-packed bench-channels bench-start
 
 # A round of training against a bare exchange of the same bytes: at most 2.0
 bench-pure: $(VENV)/.run
@@ -39,6 +39,10 @@ bench-pure: $(VENV)/.run
 bench-packed: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench epochs --ranks 2
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench epochs quickstart training.wave=100 --ranks 2
+
+# A mini-batch of power allocation, from the drawing of its channels to the update: at most 20 ms
+bench-channels: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench minibatches paper/power_allocation --ranks 2 --repeats 200
 
 # From the command to the first round of 100 ranks: at most 12 s
 bench-start: $(VENV)/.run
@@ -51,6 +55,14 @@ long-bundle: $(VENV)/.dev
 # Fig. 2(a) at full length: seven approaches, 1000 epochs each; a figure and a table beside the published figures
 paper-fig2a: $(VENV)/.run
 	timeout 1800 $(BIN)/fdtrain sweep paper/fig2a
+
+# Fig. 2(b): four approaches, 10 000 mini-batches each; a figure and a table beside the published figures and WMMSE
+paper-fig2b: $(VENV)/.run
+	timeout 3600 $(BIN)/fdtrain sweep paper/fig2b
+
+# The same in short: 500 mini-batches each
+paper-fig2b-short: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain sweep paper/fig2b task.minibatches=500 --out runs/fig2b-short
 
 # Table I: formula, plan and wire, for the published L and B, and for others
 paper-table1: $(VENV)/.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -38,6 +38,21 @@ class NeighbourSum:
         """The sum with the weights w_ij of the plan's `edges` [m] and w_ii [n]."""
         weights = np.concatenate([edges, diagonal])[self._order]
         return WeightedSum(self._indptr, self._columns, weights, self._seen)
+
+    def per_sample(self, samples: int, *, by_sample: bool = False) -> SampleSum:
+        """The sum of rows that hold so many samples, each with weights of its own: a sparse matrix with a row for
+        every node and sample. Its sums are in order of nodes or, for long rows faster, of samples."""
+        n, lengths = len(self._indptr) - 1, np.diff(self._indptr)
+        entry = np.tile(np.arange(len(self._order)), samples)
+        sample = np.repeat(np.arange(samples), len(self._order))
+        if by_sample:
+            lengths = np.tile(lengths, samples)
+        else:
+            order = np.argsort(np.tile(np.repeat(np.arange(n), lengths), samples), kind="stable")
+            entry, sample, lengths = entry[order], sample[order], np.repeat(lengths, samples)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        columns = self._columns[entry] * samples + sample
+        return SampleSum(indptr, columns, self._order[entry] * samples + sample, (n, self._seen, samples))
 
 
 class WeightedSum:
@@ -76,6 +91,66 @@ class WeightedSum:
     def same_as(self, other: WeightedSum) -> bool:
         """Whether the weights are equal."""
         return np.array_equal(self._csr[2], other._csr[2])
+
+    def assign(self, other: WeightedSum) -> None:
+        """Take the weights of `other`, on the same links, wherever this sum is bound already."""
+        np.copyto(self._csr[2], other._csr[2])
+
+
+class SampleSum:
+    """Weighted sums with weights of their own for every sample; see :meth:`NeighbourSum.per_sample`."""
+
+    def __init__(
+        self,
+        indptr: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        source: NDArray[np.int64],
+        shape: tuple[int, int, int],
+    ) -> None:
+        """`source` are the places of the entries' weights among those of all edges, then of all nodes [m + n, w];
+        `shape` is (n, seen, w)."""
+        self._indptr, self._columns, self._source = indptr, columns, source
+        self._shape = shape
+
+    def arrange(self, edges: Array, diagonal: Array, out: Array) -> None:
+        """Write the weights of `edges` [m, w] and nodes [n, w] to `out` [entries], as :meth:`into` wants them."""
+        np.concatenate([edges, diagonal]).take(self._source, out=out, mode="clip")
+
+    @property
+    def entries(self) -> int:
+        """How many weights there are."""
+        return len(self._columns)
+
+    def into(self, rows: Array, out: Array, weights: Sequence[Array]) -> Callable[[int], None]:
+        """An action that, for a wave, sets `out` to the sums of `rows`, with `weights[wave]`.
+
+        Args:
+            rows: [seen, w·k], the samples one after another; columns of a wider array are copied.
+            out: contiguous, [n, w, k] or, by samples, [w, n, k].
+            weights: [entries] per wave.
+        """
+        n, seen, w = self._shape
+        k = out.shape[-1]
+        contiguous = rows if rows.flags.c_contiguous else np.empty(rows.shape)
+        flat_rows, flat_out = contiguous.reshape(-1), out.reshape(-1)
+        indptr, columns = self._indptr, self._columns
+
+        def add(wave: int) -> None:
+            if contiguous is not rows:
+                np.copyto(contiguous, rows)
+            out.fill(0.0)
+            _csr_matvecs(n * w, seen * w, k, indptr, columns, weights[wave], flat_rows, flat_out)
+
+        return add
+
+
+def edge_sums(indptr: NDArray[np.int64], values: Array) -> Array:
+    """Sums over every node's edges, one after another: `values` [m, w] → [n, w]; `indptr` [n + 1]."""
+    n, (edges, w) = len(indptr) - 1, values.shape
+    out = np.zeros((n, w))
+    everything = np.arange(edges), np.ones(edges)
+    _csr_matvecs(n, edges, w, indptr, *everything, np.ascontiguousarray(values).reshape(-1), out.reshape(-1))
+    return out
 
 
 def _load_sparsetools() -> Any:

@@ -7,52 +7,66 @@ import numpy as np
 from fdtrain import reference
 from fdtrain.errors import DivergenceError
 from fdtrain.experiment import Experiment, make_recursion
-from fdtrain.graph import Graph
+from fdtrain.minibatches import MinibatchRow
 from fdtrain.service import EpochRow, Host
 
 
 def train_centralized(experiment: Experiment, host: Host) -> None:
-    """Train by SGD or Adam on the gradient of Σ_b ℓ(b) (SPEC §4), all of it the oracle's; tell `host` of each epoch.
+    """Train by SGD or Adam on the gradient of the objective, summed over samples or their mean as the task has it
+    (SPEC §4, §6), all of it the oracle's; tell `host` of each epoch.
 
     Raises:
         DivergenceError: θ became infinite or NaN.
     """
-    job, data, topology = experiment.job, experiment.data, experiment.topology
-    model, recursion = experiment.oracle, make_recursion(experiment.config)
+    job, data = experiment.job, experiment.data
+    oracle, recursion = experiment.oracle, make_recursion(experiment.config)
     max_norm = experiment.config.optimizer.clip_norm
     state, t = recursion.start(experiment.theta[0]), 0
-    S, graph = _shift(topology.graph(0), job.shift)
     for epoch in range(job.epochs):
         order = host.begin(epoch)
         if order is None:
             break
-        losses = []
+        measures: list[float] = []
+        unreported: list[MinibatchRow] = []
         for chosen in job.batches(order):
-            if job.rewires_at(t):
-                S, graph = _shift(topology.graph(t), job.shift)
-            x, y = experiment.samples(t, chosen, graph)
+            graph = host.graph(t)
+            samples = experiment.samples(t, chosen, graph)
             with np.errstate(all="ignore"):
-                output, gradient = model.shared_pass(S, x, y, state.theta)
-                losses.append(reference.mse(y, output))
+                measure, gradient = oracle.shared_pass(graph, samples, state.theta)
                 if max_norm is not None:
                     gradient = reference.clip_rows(gradient, max_norm)
                 state = recursion.advance(state, None, gradient, experiment.rate(t))
+            measures.append(measure)
             t += 1
-        test = data.test(graph) if job.streamed else data.dataset(graph)[1]
+            finite = bool(np.isfinite(state.theta).all())
+            if job.log_every is not None:
+                unreported.append(MinibatchRow(t, measure, data.baselines(t - 1), job.measure))
+                if len(unreported) == job.log_every:
+                    host.enter_minibatches(unreported)
+                    unreported = []
+                    if not finite:
+                        break
+        if unreported:
+            host.enter_minibatches(unreported)
         with np.errstate(all="ignore"):
-            host.outcome.node_loss = np.square(test.y - model.forward(S, test.x, state.theta)).mean(
-                axis=(0, 2)
-            )
+            host.outcome.node_loss = _test(experiment, t - 1, state.theta)
         host.outcome.theta = np.tile(state.theta, (experiment.nodes, 1))
-        node_loss = float(host.outcome.node_loss.mean())
-        host.enter(EpochRow(epoch + 1, float(np.mean(losses)), node_loss, 0.0, 0, 0, 0))
+        test = job.loss.combine(host.outcome.node_loss)
+        host.enter(EpochRow(epoch + 1, float(np.mean(measures)), test, 0.0, 0, 0, 0, job.measure))
         if not np.isfinite(state.theta).all():
-            layer = job.model.layer_of(int(np.flatnonzero(~np.isfinite(state.theta))[0]))
+            part = job.model.part_of(int(np.flatnonzero(~np.isfinite(state.theta))[0]))
             raise DivergenceError(
-                f"training diverged: epoch {epoch + 1}: layer {layer} of the centralized model has parameters that are "
+                f"training diverged: epoch {epoch + 1}: {part} of the centralized model has parameters that are "
                 "not finite; lower optimizer.lr, or check the scale of the data"
             )
 
 
-def _shift(graph: Graph, kind: str) -> tuple[reference.Matrix, Graph]:
-    return reference.shift_matrix(graph.adjacency(), kind), graph
+def _test(experiment: Experiment, t: int, theta: reference.Array) -> reference.Array:
+    """Every node's measure on the test samples, [V]."""
+    job, data, graph = experiment.job, experiment.data, experiment.topology.graph(t)
+    found = []
+    for k in range(job.test_minibatches):
+        on, samples = data.test(graph, k) if job.streamed else (graph, data.dataset(graph)[1])
+        found.append(experiment.oracle.node_measures(on, samples, theta))
+    mean: reference.Array = np.mean(found, axis=0)
+    return mean

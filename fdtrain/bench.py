@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import reference
-from fdtrain.bench_orders import Timing, measure, start
+from fdtrain.bench_orders import Timing, measure, minibatches, start
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment
+from fdtrain.layers.gcnn import Gcnn
+from fdtrain.networks import ShiftNetwork
 from fdtrain.schedule import Schedule
 from fdtrain.team import Team
 
@@ -53,6 +55,17 @@ class Benchmark:
             f"single-process NumPy {median(t.yardstick for t in timings) * 1e3:.1f} ms; ratio {_spread(ratios)}"
         )
 
+    def minibatches(self, repeats: int) -> str:
+        """Whole mini-batches whose data are streamed, from the drawing of their channels to the update."""
+        job = self._experiment.job
+        self._team.order(partial(minibatches, job, repeats))
+        seconds = minibatches(job, repeats, self._team, self._host)
+        return (
+            f"a mini-batch of {job.batch} samples at wave {job.wave}, {self._experiment.nodes} nodes on "
+            f"{self._team.size} ranks: {median(seconds) * 1e3:.1f} ms (median of {len(seconds)}, "
+            f"{min(seconds) * 1e3:.1f} to {max(seconds) * 1e3:.1f})"
+        )
+
     def start(self, launched: float) -> str:
         """Seconds from `launched`, a ``time.time()``, to the end of the first round of messages."""
         job = self._experiment.job
@@ -73,18 +86,16 @@ class Benchmark:
 
     def _yardstick(self) -> Yardstick:
         job, topology = self._experiment.job, self._experiment.topology
-        model = job.model
-        if (model.activations, model.form) != (
-            ("sigmoid", "sigmoid"),
-            "receiver",
-        ) or self._experiment.nodes > 2000:
+        model, network = job.model, job.network
+        fits = isinstance(model, Gcnn) and model.form == "receiver" and model.activations == ("sigmoid",) * 2
+        if not fits or not isinstance(network, ShiftNetwork) or self._experiment.nodes > 2000:
             raise InputError(
                 "bench epochs: the yardstick is for two sigmoid layers in receiver form and at most 2000 nodes"
             )
         graph = topology.graph(0)
         samples, _ = self._experiment.data.dataset(graph)
-        shift = np.asarray(reference.shift_matrix(graph.adjacency(), job.shift).toarray())
-        x, y = (np.ascontiguousarray(array[: job.batch].swapaxes(0, 1)) for array in samples)
+        shift = np.asarray(reference.shift_matrix(graph.adjacency(), network.shift).toarray())
+        x, y = (np.ascontiguousarray(a[: job.batch].swapaxes(0, 1)) for a in (samples.x, samples.y))
         theta = [view[0].copy() for view in job.model.views(self._experiment.theta[:1]).values()]
         return Yardstick(shift, x, y, theta, job.minibatches)
 

@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
+import numpy as np
+
 from fdtrain.engine import Engine
 from fdtrain.job import Job
+from fdtrain.passes import Rows
 from fdtrain.team import Team
 from fdtrain.training import Service
 
@@ -34,21 +37,43 @@ def measure(
     """
     serve = cast(Service, service)
     engine = _engine(job, team, service)
-    rows, _ = team.deal(lambda: serve.dataset())
     batch = min(job.batch, job.train_samples)
     schedule = job.schedule(batch)
-    x, y = rows.x[:, :batch], rows.y[:, :batch]
+    if job.streamed:
+        rows = team.deal(lambda: serve.minibatch(0, np.arange(batch)))
+    else:
+        train, _ = team.deal(lambda: serve.dataset())
+        rows = Rows(train.x[:, :batch], train.y[:, :batch])
     layouts = engine.layouts(schedule)
     timings = []
     for _ in range(repeats + 1):
         start = _together(team)
-        engine.minibatch(schedule, x, y)
+        engine.minibatch(schedule, rows)
         middle = _together(team)
         for layout in layouts:
             layout.exchange(team.transport)
         stop = _together(team)
         timings.append(Timing(middle - start, stop - middle, yardstick() if yardstick else 0.0))
     return timings[1:]
+
+
+def minibatches(job: Job, repeats: int, team: Team, service: Service | None = None) -> list[float]:
+    """An order: seconds of each of so many mini-batches as training has them, with topology and data of their own,
+    which rank 0 draws and deals, messages and update."""
+    serve = cast(Service, service)
+    engine = _engine(job, team, service)
+    order = team.share(lambda: serve.begin(0))
+    seconds = []
+    for t, chosen in zip(range(repeats + 1), job.batches(order), strict=False):
+        start = _together(team)
+        if job.rewires_at(t):
+            hood = team.deal(lambda t: serve.neighbourhoods(t), t)
+            if hood is not None:
+                engine.rewire(hood, job.programme)
+        rows = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
+        engine.minibatch(job.schedule(len(chosen)), rows)
+        seconds.append(_together(team) - start)
+    return seconds[1:]
 
 
 def start(job: Job, team: Team, service: Service | None = None) -> None:
@@ -60,7 +85,7 @@ def start(job: Job, team: Team, service: Service | None = None) -> None:
 def _engine(job: Job, team: Team, service: Service | None) -> Engine:
     serve = cast(Service, service)
     _, theta = team.deal(lambda: serve.parameters())
-    engine = Engine(job.model, job.shift, job.loss, job.optimizer, job.mixing, team.transport, theta)
+    engine = Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta)
     engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
     return engine
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from fdtrain.errors import InputError
 from fdtrain.explain import check, explain
-from fdtrain.layers.activations import ACTIVATIONS
+from fdtrain.measure import MEASURES, measure_of
+from fdtrain.models import GcnnModel, ModelConfig, UwmmseModel
 from fdtrain.optim.rates import Constant
 from fdtrain.optimizers import (
     Decentralized,
@@ -21,79 +21,29 @@ from fdtrain.optimizers import (
     check_scheme,
 )
 from fdtrain.schemes import SCHEMES
-from fdtrain.section import Fraction, Positive, Section, models_in
+from fdtrain.section import Fraction, Section, models_in
+from fdtrain.tasks import TaskConfig
 from fdtrain.tasks.node_regression import NodeRegression
-from fdtrain.topology.sources import FileSource, Source, TopologyConfig
+from fdtrain.tasks.power_allocation import PowerAllocation
+from fdtrain.topology.sources import ChannelSource, FileSource, Source, TopologyConfig
 from fdtrain.yamlfile import apply_override, dump, read_mapping
-
-ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "identity"]
-assert get_args(ActivationName) == ACTIVATIONS
-
-
-class Init(Section):
-    """How Θ0 and Θ1 start."""
-
-    kind: Literal["uniform", "normal", "glorot_uniform"] = Field(
-        default="uniform",
-        description="uniform: U(low, high); normal: N(0, std²); glorot_uniform: U(±√(6/(g_in + g_out))).",
-    )
-    low: float = Field(default=0.0, description="Lower end of uniform.", allow_inf_nan=False)
-    high: float = Field(default=1.0, description="Upper end of uniform.", allow_inf_nan=False)
-    std: Positive = Field(default=0.1, description="Standard deviation of normal.")
-    per_node: bool = Field(
-        default=False, description="A draw of its own for every node, instead of one for all."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not math.isfinite(self.high - self.low):
-            raise ValueError(f"low, high: must be less than 1e308 apart, found {self.low} and {self.high}")
-        if self.low >= self.high:
-            raise ValueError(f"low, high: low must be below high, found {self.low} and {self.high}")
-        return self
-
-
-class Model(Section):
-    """The graph convolutional network."""
-
-    sizes: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Strict(False)] = Field(
-        description="Layer sizes g_0 … g_L: input features first, outputs last.", min_length=2
-    )
-    activation: ActivationName | Annotated[tuple[ActivationName, ...], Strict(False)] = Field(
-        default="sigmoid", description="σ of every layer, or a list of L names."
-    )
-    negative_slope: float = Field(default=0.01, description="Slope of leaky_relu below 0.", ge=0, le=1)
-    shift: Literal["adjacency", "laplacian", "normalized_laplacian", "normalized_adjacency", "gcn"] = Field(
-        default="normalized_laplacian", description="Graph shift operator S."
-    )
-    form: Literal["receiver", "sender"] = Field(
-        default="receiver",
-        description="Whose Θ1 weighs a message: the receiver's (paper (13b)) or the sender's (10).",
-    )
-    init: Init = Field(default=Init(), description="Initial parameters.")
-
-    @property
-    def activations(self) -> tuple[str, ...]:
-        """σ_1 … σ_L."""
-        depth = len(self.sizes) - 1
-        return (self.activation,) * depth if isinstance(self.activation, str) else self.activation
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        depth = len(self.sizes) - 1
-        if len(self.activations) != depth:
-            raise ValueError(f"activation: needs one name or {depth} of them, found {len(self.activations)}")
-        return self
 
 
 class EarlyStop(Section):
     """When to end before the last epoch."""
 
-    metric: Literal["mse_train", "mse_test"] = Field(
-        default="mse_train", description="What has to go on improving."
+    metric: Literal["train", "test", "mse_train", "mse_test", "rate_train", "rate_test"] = Field(
+        default="train", description="What has to go on improving: the task's measure, or its column by name."
     )
     patience: int = Field(description="End after so many epochs without improvement.", ge=1)
     min_delta: Fraction = Field(default=1e-3, description="Improvement that counts, relative to the best.")
+
+
+assert set(get_args(EarlyStop.model_fields["metric"].annotation)) == {
+    "train",
+    "test",
+    *(column for measure in MEASURES.values() for column in measure.columns),
+}
 
 
 class Training(Section):
@@ -116,6 +66,11 @@ class Training(Section):
     slices: Literal["even", "idle"] = Field(
         default="idle",
         description="Rounds in which parameter slices ride: all, or those without a backward term.",
+    )
+    log_every: int | None = Field(
+        default=None,
+        description="Write the measure of every mini-batch to minibatches.csv, so many at a time; none: not at all.",
+        ge=1,
     )
     early_stop: EarlyStop | None = Field(default=None, description="End when nothing improves any more.")
 
@@ -146,13 +101,41 @@ class Config(Section):
     )
     seed: int = Field(default=0, description="Seed of everything that is drawn.", ge=0, lt=2**63)
     topology: TopologyConfig = Field(description="The network.")
-    model: Model = Field(description="The graph neural network.")
-    task: NodeRegression = Field(default=NodeRegression(), description="Data and loss.")
+    model: ModelConfig = Field(description="The graph neural network.")
+    task: TaskConfig = Field(default=NodeRegression(), description="Data and loss.")
     training: Training = Field(default=Training(), description="Training.")
     optimizer: OptimizerConfig = Field(default=DSGDConfig(), description="Optimizer.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, content: Any) -> Any:
+        """A model or a task without a kind is of the first one; channels bring their network and their model."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        task, model = content.get("task"), content.get("model")
+        if isinstance(task, dict) and "kind" not in task:
+            content["task"] = task = {"kind": "node_regression", **task}
+        channels = isinstance(task, PowerAllocation) or (
+            isinstance(task, dict) and task.get("kind") == "power_allocation"
+        )
+        if channels:
+            content.setdefault("topology", {"kind": "channels"})
+            content.setdefault("model", {"kind": "uwmmse"})
+        if isinstance(model, dict) and "kind" not in model:
+            content["model"] = {"kind": "uwmmse" if channels else "gcnn", **model}
+        return content
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if isinstance(self.task, PowerAllocation):
+            self._check_channels()
+        elif not isinstance(self.model, GcnnModel):
+            raise ValueError(f"model.kind: the task {self.task.kind} needs gcnn, found {self.model.kind}")
+        elif isinstance(self.topology, ChannelSource):
+            raise ValueError(
+                "topology.kind: channels are those of task.kind power_allocation; choose another"
+            )
         centralized = self.training.mode == "centralized"
         if centralized == isinstance(self.optimizer, Decentralized):
             wanted = "sgd or adam" if centralized else "one that sends messages, such as d_sgd"
@@ -165,12 +148,27 @@ class Config(Section):
             check_scheme(self.training.scheme, self.optimizer.kind, self.optimizer.make(Constant(1.0)))
         if self.topology.kind == "bundle" and self.task.bundle is None:
             raise ValueError("topology.kind: bundle takes the edges of task.bundle, which is not given")
-        if self.task.bundle is None and self.training.batch > self.task.train_samples:
+        measure, stop = measure_of(self.task.kind), self.training.early_stop
+        if stop is not None and measure.column(stop.metric) not in measure.columns:
             raise ValueError(
-                f"training.batch: must be at most task.train_samples = {self.task.train_samples}, "
-                f"found {self.training.batch}"
+                f"training.early_stop.metric: the task {self.task.kind} is measured by its {measure.title}, "
+                f"found '{stop.metric}'; use {measure.train} or {measure.test}"
+            )
+        samples = self.task.train_samples if isinstance(self.task, NodeRegression) else self.training.batch
+        if self.task.bundle is None and self.training.batch > samples:
+            raise ValueError(
+                f"training.batch: must be at most task.train_samples = {samples}, found {self.training.batch}"
             )
         return self
+
+    def _check_channels(self) -> None:
+        if not isinstance(self.model, UwmmseModel):
+            raise ValueError(f"model.kind: the task power_allocation needs uwmmse, found {self.model.kind}")
+        if not isinstance(self.topology, ChannelSource):
+            raise ValueError(
+                f"topology.kind: the network of power_allocation is that of its channels, found {self.topology.kind}; "
+                "remove topology"
+            )
 
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, as a file that can be run again."""

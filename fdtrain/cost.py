@@ -19,10 +19,12 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.models import GcnnModel
 from fdtrain.optimizers import Decentralized, fits
 from fdtrain.outputs import writing
-from fdtrain.rounds import BYTES_PER_NUMBER, Form
+from fdtrain.rounds import BYTES_PER_NUMBER, Outline
 from fdtrain.schemes import SCHEMES
+from fdtrain.tasks.node_regression import NodeRegression
 from fdtrain.team import Team
 
 
@@ -94,10 +96,12 @@ def read_cases(
     Raises:
         InputError: an option does not list numbers ≥ 1, or no wave is at most a batch.
     """
-    training = experiment.config.training
+    training, depth = experiment.config.training, experiment.job.model.outline.depth
+    if not isinstance(experiment.config.model, GcnnModel) and layers not in (None, str(depth)):
+        raise InputError(f"--layers: this model has {depth} rounds of messages; leave the option out")
     found = [
         *cases(
-            _numbers("--layers", layers, experiment.job.model.depth),
+            _numbers("--layers", layers, depth),
             _numbers("--batches", batches, training.batch),
             _numbers("--waves", waves, training.wave),
             _numbers("--consensus", consensus, training.consensus_rounds),
@@ -125,11 +129,14 @@ def configure(base: Config, case: Case) -> Config:
     layers. Under a scheme that its optimizer does not fit, D-SGD or naive SGD takes its place.
     """
     content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
-    if case.layers != len(base.model.sizes) - 1:
+    if isinstance(base.model, GcnnModel) and case.layers != len(base.model.sizes) - 1:
         first, hidden, last = base.model.sizes[0], base.model.sizes[1], base.model.sizes[-1]
         sizes = [first, *[hidden] * (case.layers - 1), last]
         content["model"] |= {"sizes": sizes, "activation": base.model.activations[0]}
-    content["task"] |= {"train_samples": case.batch, "test_samples": 1}
+    if isinstance(base.task, NodeRegression):
+        content["task"] |= {"train_samples": case.batch, "test_samples": 1}
+    else:
+        content["task"] |= {"minibatches": 1, "test_minibatches": 1}
     training = {"epochs": 1, "batch": case.batch, "wave": case.wave, "scheme": case.scheme}
     if case.consensus:
         training["consensus_rounds"] = case.consensus
@@ -169,11 +176,12 @@ def _shared(total: int, count: int) -> float:
     return total / count if total % count else total // count
 
 
-def render(lines: Sequence[Line], form: Form) -> str:
-    """The table of a layer's form as text: a line per case."""
-    R = "L−1" if form == "receiver" else "L"
+def render(lines: Sequence[Line], outline: Outline) -> str:
+    """The table as text: a line per case; `outline` is that of the configured model."""
+    missing = outline.depth - len(outline.returning)
+    R, model = f"L−{missing}" if missing else "L", outline.title.split(", sizes")[0]
     title = [
-        f"Table I, {form} form: L layers, B samples in B' = ⌈B/w⌉ waves, K rounds of consensus, R = {R}",
+        f"Table I, {model}: L layers, B samples in B' = ⌈B/w⌉ waves, K rounds of consensus, R = {R}",
         *(f"  {name:<13} {scheme.formula:<14} rounds" for name, scheme in SCHEMES.items()),
         "Rounds of a mini-batch, and numbers in a message on average (peak: at most); as the",
         "formula has them, as the schedule plans them, as they were counted on the wire.",

@@ -26,6 +26,7 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
+from fdtrain.minibatches import MinibatchRow
 from fdtrain.outputs import writing
 from fdtrain.rundir import COMPLETE, RunDirectory, write_json
 from fdtrain.service import EpochRow, Outcome
@@ -37,11 +38,14 @@ from fdtrain.verify import Comparison, Verifier
 class Observer(Protocol):
     """Watches a run."""
 
-    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
-        """The run begins."""
+    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
+        """The run begins; `minibatches` are those of an epoch."""
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         """The comparisons with the oracle were made."""
+
+    def minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        """Some mini-batches of an epoch ended; only tasks with long epochs tell."""
 
     def epoch(self, row: EpochRow) -> None:
         """An epoch ended."""
@@ -56,9 +60,11 @@ class Observer(Protocol):
 class Quiet:
     """An observer that shows nothing."""
 
-    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None: ...
+    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None: ...
 
     def verified(self, comparisons: Sequence[Comparison]) -> None: ...
+
+    def minibatches(self, rows: Sequence[MinibatchRow]) -> None: ...
 
     def epoch(self, row: EpochRow) -> None: ...
 
@@ -78,7 +84,7 @@ class Run:
     config: Config
     rows: list[EpochRow]  # one per epoch
     theta: NDArray[np.float64]  # [V, p] final parameters
-    node_loss: NDArray[np.float64]  # [V] test MSE of each node
+    node_loss: NDArray[np.float64]  # [V] each node's measure, of the test samples
     ledger: Ledger
     comparisons: list[Comparison]
     directory: Path | None = None
@@ -153,17 +159,25 @@ def lead(
             directory.append_epoch(row, time.monotonic() - training)
         observer.epoch(row)
 
+    def on_minibatches(rows: Sequence[MinibatchRow]) -> None:
+        if directory is not None:
+            directory.append_minibatches(rows)
+        observer.minibatches(rows)
+
     if directory is not None:
         log_here = partial(log_to, directory.logs.absolute())
         team.order(log_here)
         log_here(team)
-    observer.started(config.name, experiment.nodes, team.size, config.training.epochs)
+    observer.started(
+        config.name, experiment.nodes, team.size, config.training.epochs, experiment.job.minibatches
+    )
     comparisons = Verifier(experiment, team).quick() if verify and distributed else []
     if comparisons:
         file = None if directory is None else directory.path / "verify.json"
         report_verification(comparisons, file, observer)
     training = time.monotonic()
     host = experiment.host(team.size, on_epoch)
+    host.on_minibatches = on_minibatches
     outcome, ended = host.outcome, "interrupted"
     try:
         if distributed:

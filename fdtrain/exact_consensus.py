@@ -8,6 +8,7 @@ gradients would be taken at θ^i that differ by α g_i.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,46 +40,52 @@ def exact_consensus(trials: Trials, minibatches: int) -> tuple[str, float]:
     """What is compared, and the largest relative error of any θ^i."""
     nodes = min(trials.experiment.nodes, COMPLETE_NODES)
     topology = TopologyService(Complete(nodes=nodes), seed=0)
-    S = reference.shift_matrix(topology.graph(0).adjacency(), trials.job.shift)
     compare = _on_gradients if trials.job.optimizer.mixes_gradient else _on_parameters
-    return compare(trials, minibatches, topology, S)
+    return compare(trials, minibatches, topology)
 
 
-def _on_parameters(
-    trials: Trials, minibatches: int, topology: TopologyService, S: reference.Matrix
-) -> tuple[str, float]:
-    nodes, theta = topology.graph(0).num_nodes, trials.equal_theta()[0]
+def _on_parameters(trials: Trials, minibatches: int, topology: TopologyService) -> tuple[str, float]:
+    graph, theta = topology.graph(0), trials.equal_theta()[0]
+    nodes = graph.num_nodes
     lr, error = trials.experiment.config.optimizer.lr, 0.0
-    for _, _, samples in trials.minibatches(minibatches):
-        data = _Fixed(Samples(samples.x[:, :nodes], samples.y[:, :nodes]))
+    for _, samples in trials.minibatches(minibatches):
+        data = _Fixed([_complete(samples, nodes)])
         job = _once_through(trials.job, data, DSGD(Constant(lr)), len(samples.x))
         stepped = trials.execute(job, topology, data, np.tile(theta, (nodes, 1))).theta
         resting = replace(job, optimizer=DSGD(Constant(0.0)))
         mixed = trials.execute(resting, topology, data, stepped).theta
-        theta = theta - lr * trials.model.centralized_gradient(S, *data.samples, theta)
+        theta = theta - lr * trials.oracle.shared_pass(graph, data.samples, theta)[1]
         error = float(np.maximum(error, relative(mixed, np.tile(theta, (nodes, 1)))))  # NaN stays
     return f"D-SGD on a complete graph of {nodes} = SGD, {minibatches} mini-batches", error
 
 
-def _on_gradients(
-    trials: Trials, minibatches: int, topology: TopologyService, S: reference.Matrix
-) -> tuple[str, float]:
-    nodes, config, rate = topology.graph(0).num_nodes, trials.experiment.config, trials.experiment.rate
+def _on_gradients(trials: Trials, minibatches: int, topology: TopologyService) -> tuple[str, float]:
+    graph, config, rate = topology.graph(0), trials.experiment.config, trials.experiment.rate
+    nodes = graph.num_nodes
     kind, recursion = "sgd", reference.Recursion("sgd")
     optimizer: Optimizer[Any] = Naive(SGD(rate))
     if isinstance(config.optimizer, NaiveAdamConfig):
         optimizer, kind = config.optimizer.make(rate), "adam"
         recursion = replace(make_recursion(config), kind=kind)
-    samples = [samples for _, _, samples in trials.minibatches(minibatches)]
-    x, y = (np.concatenate(parts)[:, :nodes] for parts in zip(*samples, strict=True))
-    data, theta = _Fixed(Samples(x, y)), trials.equal_theta()[:nodes]
-    job = _once_through(trials.job, data, optimizer, min(trials.job.batch, len(x)))
+    data = _Fixed([_complete(samples, nodes) for _, samples in trials.minibatches(minibatches)])
+    theta = trials.equal_theta()[:nodes]
+    job = _once_through(trials.job, data, optimizer, min(trials.job.batch, data.train_samples))
     found, state = trials.execute(job, topology, data, theta).theta, recursion.start(theta[0])
     for t, chosen in enumerate(job.batches(data.order(0))):
-        gradient = trials.model.centralized_gradient(S, x[chosen], y[chosen], state.theta)
+        _, gradient = trials.oracle.shared_pass(graph, data.minibatch(t, chosen, graph), state.theta)
         state = recursion.advance(state, None, gradient, rate(t))
     error = relative(found, np.tile(state.theta, (nodes, 1)))
     return f"naive {kind} on a complete graph of {nodes} = {kind}, {minibatches} mini-batches", error
+
+
+def _complete(samples: Samples, nodes: int) -> Samples:
+    """The samples of the first nodes; channels without a link get one, as weak as the weakest that there is."""
+    x, y, H = samples.x[:, :nodes], samples.y[:, :nodes], samples.channels
+    if H is None:
+        return Samples(x, y)
+    H = H[:, :nodes, :nodes]
+    H = np.where(H > 0, H, H[H > 0].min(initial=1.0))
+    return Samples(np.diagonal(H, axis1=1, axis2=2)[..., None], y, H)
 
 
 def _once_through(job: Job, data: _Fixed, optimizer: Optimizer[Any], batch: int) -> Job:
@@ -88,36 +95,45 @@ def _once_through(job: Job, data: _Fixed, optimizer: Optimizer[Any], batch: int)
         epochs=1,
         batch=batch,
         wave=min(job.wave, batch),
-        train_samples=len(data.samples.x),
+        loss=job.loss.on(data.samples.x.shape[1]),
+        train_samples=data.train_samples,
         test_samples=1,
+        test_minibatches=1,
         redraw_every=None,
-        streamed=False,
+        streamed=True,
+        log_every=None,
         optimizer=optimizer,
         mixing=Metropolis(),
     )
 
 
 class _Fixed:
-    """A data service with one mini-batch."""
+    """A data service with these samples, once in their order."""
 
-    train_samples = 0
     test_samples = 1
-    streamed = False
+    streamed = True
 
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        x, y, channels = zip(*parts, strict=True)
+        H = None if channels[0] is None else np.concatenate(channels)
+        self.samples = Samples(np.concatenate(x), np.concatenate(y), H)
+        self.train_samples = len(self.samples.x)
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
-        return self.samples, Samples(self.samples.x[:1], self.samples.y[:1])
+        raise NotImplementedError
 
     def order(self, epoch: int) -> Order:
-        return np.arange(len(self.samples.x))
+        return np.arange(self.train_samples)
 
     def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
-        raise NotImplementedError
+        x, y, H = self.samples
+        return Samples(x[chosen], y[chosen], None if H is None else H[chosen])
 
-    def test(self, graph: Graph) -> Samples:
-        raise NotImplementedError
+    def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
+        return graph, self.minibatch(0, np.arange(1), graph)
+
+    def baselines(self, t: int) -> Mapping[str, float]:
+        return {}
 
     def theta(self) -> Array | None:
         return None

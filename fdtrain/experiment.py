@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import reference, rng
-from fdtrain.config import Config, Init
+from fdtrain import reference
+from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.job import Job
-from fdtrain.layers.gcnn import Gcnn
-from fdtrain.losses import SquaredError
+from fdtrain.measure import measure_of
 from fdtrain.mixing import Metropolis, Mixing
 from fdtrain.optim.base import Optimizer
 from fdtrain.optim.clipped import Clipped
@@ -24,13 +23,11 @@ from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.plugin import Plugin
 from fdtrain.optim.rates import Rate
 from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
-from fdtrain.service import EpochRow, Host, Plateau
-from fdtrain.shifts import check_shift
+from fdtrain.oracles import Oracle, Rule
+from fdtrain.problems import make_problem
+from fdtrain.service import EpochRow, Host, Plateau, Topology
 from fdtrain.tasks.base import DataService, Order, Samples
-from fdtrain.tasks.bundle import RegressionBundle
-from fdtrain.tasks.node_regression import SyntheticRegression
 from fdtrain.team import Team
-from fdtrain.topology.service import TopologyService
 from fdtrain.training import train
 
 Array = NDArray[np.float64]
@@ -42,21 +39,16 @@ class Experiment:
 
     config: Config
     job: Job
-    topology: TopologyService
+    topology: Topology
     data: DataService
     theta: Array  # [V, p] initial parameters
+    oracle: Oracle
     rate: Rate  # α of every mini-batch
 
     @property
     def nodes(self) -> int:
         """|V|."""
         return len(self.theta)
-
-    @property
-    def oracle(self) -> reference.Model:
-        """The model on global matrices."""
-        model = self.job.model
-        return reference.Model(model.sizes, model.activations, model.form, model.negative_slope)
 
     def samples(self, t: int, chosen: Order, graph: Graph) -> Samples:
         """All nodes' samples of mini-batch t, on its graph."""
@@ -80,35 +72,21 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
     Raises:
         InputError: one line that says what does not fit.
     """
-    model = make_model(config)
-    task, redraw = config.task, config.topology.redraw
-    bundle = None if task.bundle is None else RegressionBundle(task.bundle, model, config.seed)
-    topology = make_topology(config, bundle)
-    graph = topology.graph(0)
-    if bundle is not None and bundle.nodes != graph.num_nodes:
-        raise InputError(
-            f"topology: has {graph.num_nodes} nodes, but the samples of {task.bundle} have {bundle.nodes}; "
-            "they must be equal"
-        )
-    check_shift(config.model.shift, np.asarray(graph.adjacency().sum(axis=1)), np.arange(graph.num_nodes))
-    data: DataService
-    if bundle is not None:
-        bundle.check_epochs(config.training.epochs)
-        data = bundle
-    else:
-        nodes, redrawn = graph.num_nodes, redraw is not None
-        data = SyntheticRegression(task, model, config.model.shift, nodes, config.seed, redrawn=redrawn)
+    problem = make_problem(config)
+    data = problem.data
     training, minibatches = config.training, -(-data.train_samples // config.training.batch)
     if training.batch > data.train_samples:
         raise InputError(
             f"training.batch: {training.batch}, but there are only {data.train_samples} training samples"
         )
     rate = config.optimizer.rate(minibatches, training.epochs)
-    optimizer, mixing = make_optimizer(config, rate, model.num_parameters, allow_plugins=allow_plugins)
+    optimizer, mixing = make_optimizer(
+        config, rate, problem.model.num_parameters, allow_plugins=allow_plugins
+    )
     job = Job(
-        model=model,
-        shift=config.model.shift,
-        loss=SquaredError(),
+        model=problem.model,
+        network=problem.network,
+        loss=problem.loss,
         optimizer=optimizer,
         mixing=mixing,
         epochs=training.epochs,
@@ -119,13 +97,14 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         slices=training.slices,
         train_samples=data.train_samples,
         test_samples=data.test_samples,
-        redraw_every=None if redraw is None else redraw.every,
+        test_minibatches=problem.test_minibatches,
+        redraw_every=problem.redraw_every,
         streamed=data.streamed,
+        measure=measure_of(config.task.kind),
+        log_every=training.log_every,
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
-    given = data.theta()
-    theta = initial_parameters(model, config.model.init, graph.num_nodes, config.seed, given)
-    return Experiment(config, job, topology, data, theta, rate)
+    return Experiment(config, job, problem.topology, data, problem.theta, problem.oracle, rate)
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:
@@ -138,25 +117,6 @@ def run_job(job: Job, team: Team, host: Host) -> None:
     team.order(partial(train, job))
     train(job, team, host)
     host.check()
-
-
-def make_topology(config: Config, bundle: RegressionBundle | None = None) -> TopologyService:
-    """The topology service; `bundle` is the task's, where it has been read.
-
-    Raises:
-        InputError: the topology is the bundle's, and that cannot be read or has none.
-    """
-    fixed = None
-    if config.topology.kind == "bundle" and config.task.bundle is not None:
-        bundle = bundle or RegressionBundle(config.task.bundle, make_model(config), config.seed)
-        fixed = bundle.graph()
-    return TopologyService(config.topology, config.seed, fixed)
-
-
-def make_model(config: Config) -> Gcnn:
-    """The architecture."""
-    model = config.model
-    return Gcnn(model.sizes, model.activations, model.form, model.negative_slope)
 
 
 def make_optimizer(
@@ -184,11 +144,11 @@ def make_optimizer(
     return optimizer, section.mixing.make()
 
 
-def mixing_matrix(config: Config, graph: Graph) -> reference.Matrix:
-    """W [V, V] of a configuration whose optimizer mixes, on global matrices."""
+def mixing_rule(config: Config) -> Rule:
+    """How W comes from a graph, of a configuration whose optimizer mixes."""
     assert isinstance(config.optimizer, Decentralized)
     mixing = config.optimizer.mixing
-    return reference.mixing_matrix(graph.adjacency(), mixing.kind, getattr(mixing, "beta", 0.0))
+    return Rule(mixing.kind, getattr(mixing, "beta", 0.0))
 
 
 def make_recursion(config: Config) -> reference.Recursion:
@@ -200,27 +160,3 @@ def make_recursion(config: Config) -> reference.Recursion:
     section = config.optimizer
     given = section.model_dump(include={"beta1", "beta2", "epsilon", "epsilon_form"})
     return reference.Recursion(section.kind, **given, consensus_rounds=config.training.consensus_rounds)
-
-
-def initial_parameters(model: Gcnn, init: Init, nodes: int, seed: int, given: Array | None = None) -> Array:
-    """θ [V, p] before training: `given` [p] on all nodes, or a draw, the same on all nodes unless ``per_node``."""
-    if given is not None:
-        return np.tile(given, (nodes, 1))
-    rows = [
-        _draw_parameters(model, init, rng.generator(seed, "init", item=i))
-        for i in range(nodes if init.per_node else 1)
-    ]
-    return np.concatenate(rows * (1 if init.per_node else nodes))
-
-
-def _draw_parameters(model: Gcnn, init: Init, draws: np.random.Generator) -> Array:
-    theta = np.empty((1, model.num_parameters))
-    for part in model.views(theta).values():
-        if init.kind == "uniform":
-            part[...] = draws.uniform(init.low, init.high, part.shape)
-        elif init.kind == "normal":
-            part[...] = init.std * draws.standard_normal(part.shape)
-        else:
-            bound = np.sqrt(6.0 / (part.shape[1] + part.shape[2]))
-            part[...] = draws.uniform(-bound, bound, part.shape)
-    return cast(Array, theta)

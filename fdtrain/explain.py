@@ -11,15 +11,19 @@ from pydantic import BaseModel, ValidationError
 
 from fdtrain.errors import InputError
 from fdtrain.learning_rates import RateConfig
+from fdtrain.models import ModelConfig
 from fdtrain.optimizers import MixingConfig, OptimizerConfig
 from fdtrain.section import kinds_in, models_in
+from fdtrain.tasks import TaskConfig
 from fdtrain.topology.sources import TopologyConfig
 from fdtrain.yamlfile import shown
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
 # The sections that are chosen by their ``kind``, which pydantic writes into the location; None: nothing around them.
-_TAGGED = {
+_TAGGED: dict[str | None, Any] = {
+    "model": ModelConfig,
+    "task": TaskConfig,
     None: TopologyConfig,
     "topology": TopologyConfig,
     "mixing": MixingConfig,
@@ -41,29 +45,27 @@ def check(model: type[Checked], content: Any, source: str, *, whole: bool = Fals
 
 
 def explain(error: ValidationError, root: Sequence[type[BaseModel]], *, whole: bool = False) -> str:
-    """The first problem in one line, an unknown key before others since it is often their cause.
+    """The first problem in one line, an unknown kind or key before others since it is often their cause.
 
     `root` are the models of the outermost level; `whole`: it is the whole configuration, and an unknown key may
     belong to another of its sections.
     """
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    causes = ["union_tag_invalid", "extra_forbidden"]
+    problems = sorted(error.errors(), key=lambda problem: [*causes, problem["type"]].index(problem["type"]))
     problem = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     before = [None if len(root) > 1 else "", *problem["loc"]]
     own = _own_parts(problem["loc"], root)
-    location = [
-        str(part)
-        for place, (part, last) in enumerate(zip(problem["loc"], before, strict=False))
-        if last not in _TAGGED and place not in own
-    ]
+    kinds = {place for place, last in enumerate(before[:-1]) if last in _TAGGED}
+    location = [str(part) for place, part in enumerate(problem["loc"]) if place not in own | kinds]
     where = " ".join(".".join(location).split())  # one line, whatever the keys are
     message, found = problem["msg"].replace("a valid tuple", "a list"), shown(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
-            kind = problem["loc"][-2] if len(problem["loc"]) - len(own) - len(location) else ""
+            kind = problem["loc"][-2] if len(problem["loc"]) - 2 in kinds else ""
             hint = _hint(problem["loc"], location, root, whole=whole)
             return f"{where}: unknown key{f' of {kind}' if kind else ''}; {hint}{more}"
-        case "model_type" | "dict_type":
+        case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}: must be a section of keys, {{key: value, …}}, found {found}{more}"
         case "missing":
             return f"{where}: is missing; it must be given{more}"

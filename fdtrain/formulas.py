@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fdtrain.rounds import backward_depth, backward_width, forward_width
 from fdtrain.schedule import Schedule
 from fdtrain.schemes import SCHEMES
 
@@ -10,17 +9,16 @@ from fdtrain.schemes import SCHEMES
 def expected_rounds(schedule: Schedule) -> int:
     """Rounds of a mini-batch."""
     scheme, waves = SCHEMES[schedule.scheme], len(schedule.waves)
-    back = backward_depth(schedule.depth, schedule.form)
+    back = sum(hop.backward > 0 for hop in schedule.outline.hops)
     return scheme.rounds(schedule.depth, waves, back, schedule.consensus)
 
 
 def expected_numbers(schedule: Schedule) -> int:
     """Table I's message sizes summed over a mini-batch: numbers that a node sends to each neighbour."""
-    sizes, form, depth = schedule.sizes, schedule.form, schedule.depth
-    forward = sum(forward_width(sizes, layer, form) for layer in range(1, depth + 1))
+    forward = sum(hop.forward for hop in schedule.outline.hops)
     if not schedule.trains:
         return schedule.batch * forward
-    first = depth - backward_depth(depth, form) + 1
-    backward = sum(backward_width(sizes, layer, form) for layer in range(first, depth + 1))
-    exchanges = SCHEMES[schedule.scheme].exchanges(len(schedule.waves), schedule.consensus)
+    backward = sum(hop.backward for hop in schedule.outline.hops)
+    rows = schedule.batch if schedule.mixes_samples else len(schedule.waves)
+    exchanges = SCHEMES[schedule.scheme].exchanges(rows, schedule.consensus)
     return schedule.batch * (forward + backward) + schedule.travelling * exchanges

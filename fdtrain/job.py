@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import Loss
+from fdtrain.measure import MSE, Measure
 from fdtrain.mixing import Mixing
+from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer
+from fdtrain.programs import Program
 from fdtrain.schedule import Schedule, build
 from fdtrain.schemes import Slices
 
@@ -22,8 +24,8 @@ from fdtrain.schemes import Slices
 class Job:
     """A training run as every rank sees it. Rank 0 sends it around; it holds nothing that a node may not know."""
 
-    model: Gcnn
-    shift: str
+    model: Program
+    network: Network
     loss: Loss
     optimizer: Optimizer[Any]
     mixing: Mixing
@@ -34,10 +36,13 @@ class Job:
     slices: Slices
     consensus_rounds: int  # K
     train_samples: int  # N
-    test_samples: int
+    test_samples: int  # of a test mini-batch
     redraw_every: int | None = None  # mini-batches; None: static
     streamed: bool = False  # rows come mini-batch by mini-batch
     limit: int | None = None  # stop after so many mini-batches
+    test_minibatches: int = 1
+    measure: Measure = MSE
+    log_every: int | None = None  # mini-batches after which their measure is reported; None: every epoch
 
     @property
     def minibatches(self) -> int:
@@ -66,13 +71,13 @@ class Job:
     def _build(self, scheme: str, batch: int) -> Schedule:
         return build(
             scheme,
-            sizes=self.model.sizes,
+            outline=self.model.outline,
             batch=batch,
             wave=min(self.wave, batch),
-            form=self.model.form,
             travelling=len(self.optimizer.travels) * self.model.num_parameters,
             slices=self.slices,
             consensus=self.consensus_rounds,
+            own_graphs=self.network.own_graphs,
         )
 
     def rewires_at(self, t: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,18 +14,33 @@ Array = NDArray[np.float64]
 class Loss(Protocol):
     """ℓ_i, a function of a node's own output ŷ_i and label y_i."""
 
-    def gradient(self, output: Array, label: Array, out: Array) -> None:
-        """out ← z^L = ∂ℓ/∂ŷ, [n, w, g_L]."""
+    def gradient(self, output: Array, label: Array, batch: int, out: Array) -> None:
+        """out ← z^L = |V| ∂(objective)/∂ŷ of samples of a mini-batch of B = `batch`, [n, w, g_L].
+
+        So the mean over the nodes of what comes of it, the local gradients, is the objective's gradient.
+        """
 
     def per_node(self, output: Array, label: Array) -> Array:
         """Σ over samples and outputs of ℓ_i, [n], from arrays [n, B, g_L]."""
 
+    def measure(self, total: Array, samples: int) -> Array:
+        """A node's measure, [V, …], from its ``per_node`` over so many samples."""
+
+    def combine(self, measures: Array) -> float:
+        """The network's measure, from those of all nodes [V]."""
+
+    def on(self, nodes: int) -> Loss:
+        """The same loss in a network of so many nodes."""
+
 
 @dataclass(frozen=True)
 class SquaredError:
-    """ℓ_i = Σ over outputs of (y_i − ŷ_i)², SPEC §1."""
+    """ℓ_i = Σ over outputs of (y_i − ŷ_i)², SPEC §1. The objective is the mean of ℓ_i over nodes, summed over samples;
+    the measure is the mean over samples, nodes and outputs: the MSE."""
 
-    def gradient(self, output: Array, label: Array, out: Array) -> None:
+    outputs: int = 1  # g_L
+
+    def gradient(self, output: Array, label: Array, batch: int, out: Array) -> None:
         np.subtract(output, label, out)
         np.multiply(out, 2.0, out)
 
@@ -34,3 +49,49 @@ class SquaredError:
         squares = np.square(output - label).reshape(nodes, samples * outputs)  # not −1: there may be no node
         total: Array = squares.sum(axis=1)
         return total
+
+    def measure(self, total: Array, samples: int) -> Array:
+        mean: Array = total / (samples * self.outputs)
+        return mean
+
+    def combine(self, measures: Array) -> float:
+        return float(np.mean(measures))
+
+    def on(self, nodes: int) -> Loss:
+        return self
+
+
+@dataclass(frozen=True)
+class NegativeSumRate:
+    """ℓ_i = −rate_i, rate_i = log2(1 + s_i/(σ² + r_i)), from ŷ_i = (s_i, r_i): the power that receiver i gets from its
+    own transmitter, and from all others (SPEC §6 B). There are no labels.
+
+    The objective is the mean over samples of the sum over nodes; the measure is the rate itself, in bit/s/Hz, summed
+    over the nodes for the network.
+    """
+
+    noise: float  # σ², W
+    nodes: int  # |V|
+
+    def gradient(self, output: Array, label: Array, batch: int, out: Array) -> None:
+        own, others = output[..., 0], output[..., 1]
+        floor = self.noise + others
+        scale = -self.nodes / (batch * np.log(2.0))
+        np.divide(scale, floor + own, out[..., 0])
+        np.multiply(out[..., 0], -own / floor, out[..., 1])
+
+    def per_node(self, output: Array, label: Array) -> Array:
+        nodes, samples, _ = output.shape
+        rates = np.log1p(output[..., 0] / (self.noise + output[..., 1])) / np.log(2.0)
+        total: Array = -np.ascontiguousarray(rates).reshape(nodes, samples).sum(axis=1)
+        return total
+
+    def measure(self, total: Array, samples: int) -> Array:
+        mean: Array = -total / samples
+        return mean
+
+    def combine(self, measures: Array) -> float:
+        return float(np.sum(measures))
+
+    def on(self, nodes: int) -> Loss:
+        return replace(self, nodes=nodes)

@@ -15,27 +15,19 @@ Array = NDArray[np.float64]
 
 
 class Mixing(Protocol):
-    """A rule for the rows of W; every row sums to 1."""
+    """A rule for the rows of W; every row sums to 1, so W_ii is what its edges leave."""
 
-    def row(self, degrees: Array, own: NDArray[np.int64], other: Array) -> tuple[Array, Array]:
-        """W_ij of the edges [m] and W_ii of the nodes [n].
-
-        Args:
-            degrees: d_i of the rank's nodes, [n].
-            own: which of the rank's nodes each edge belongs to, [m].
-            other: the neighbour's degree d_j, [m].
-        """
+    def weights(self, degrees: Array, other: Array) -> Array:
+        """W_ij of edges, from the degrees d_i and d_j of their ends; arrays of any one shape."""
 
 
 @dataclass(frozen=True)
 class Metropolis:
     """W_ij = 1/(1 + max(d_i, d_j)), paper (16): symmetric and doubly stochastic on every graph."""
 
-    def row(self, degrees: Array, own: NDArray[np.int64], other: Array) -> tuple[Array, Array]:
-        weights = 1.0 / (1.0 + np.maximum(degrees[own], other))
-        taken = np.zeros(len(degrees))
-        np.add.at(taken, own, weights)
-        return weights, 1.0 - taken
+    def weights(self, degrees: Array, other: Array) -> Array:
+        found: Array = 1.0 / (1.0 + np.maximum(degrees, other))
+        return found
 
 
 @dataclass(frozen=True)
@@ -44,5 +36,5 @@ class Laplacian:
 
     beta: float
 
-    def row(self, degrees: Array, own: NDArray[np.int64], other: Array) -> tuple[Array, Array]:
-        return np.full(len(own), self.beta), 1.0 - self.beta * degrees
+    def weights(self, degrees: Array, other: Array) -> Array:
+        return np.full(degrees.shape, self.beta)

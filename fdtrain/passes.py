@@ -1,22 +1,23 @@
 """A schedule made executable: the arrays that it works on, and its rounds as lists of actions.
 
-A rank of a large pure run goes through its memory between two context switches, and finds none of it in the
-processor's cache. So what a round touches has to be little: waves share two sets of arrays (with piggybacking two of
-them are under way at a time), and rounds of the same kind share their actions.
+Rounds of the same kind share their actions, and waves their arrays: a rank of a large pure run finds nothing in the
+processor's cache after a context switch, so what a round touches has to be little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.aggregate import WeightedSum
-from fdtrain.layers.gcnn import Cache, Gcnn, Layer, Tape, by_node, by_wave
+from fdtrain.layers.waves import by_node, by_wave
 from fdtrain.losses import Loss
+from fdtrain.networks import Sums
+from fdtrain.programs import Program, check_outline, offsets
 from fdtrain.rounds import Field, Round
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
@@ -26,15 +27,17 @@ Array = NDArray[np.float64]
 Action = Callable[[int], None]
 
 
-class Sums(NamedTuple):
-    """The neighbours' sums of one topology."""
+class Rows(NamedTuple):
+    """Samples of a rank's own nodes."""
 
-    shift: WeightedSum  # weights S_ij
-    adjoint: WeightedSum  # weights S_ji
-    mixing: WeightedSum  # weights W_ij
+    x: Array  # [n, N, g_0]
+    y: Array  # [n, N, g_L]
+    channels: Array | None = (
+        None  # [2, m, N], H_ij and H_ji of every edge, where samples have links of their own
+    )
 
 
-class Program(NamedTuple):
+class Compiled(NamedTuple):
     """What rounds with the same kinds of fields do: fill the rows, exchange them, sum them up, use the sums.
 
     An action is called with its field's argument: the wave, or a slice's first number.
@@ -49,82 +52,90 @@ class Program(NamedTuple):
 class Step(NamedTuple):
     """A round, compiled."""
 
-    program: Program
+    compiled: Compiled
     arguments: tuple[int, ...]  # of the fields
+
+
+class _Totals:
+    """Sums of whole rows with the same weights, made at most once a round."""
+
+    def __init__(self, layout: Layout, n: int) -> None:
+        self._layout, self._n = layout, n
+        self._made: dict[int, list[Array]] = {}  # by the sum's identity: the columns of each field
+        self.adding: list[tuple[Array, Callable[[], None]]] = []
+
+    def of(self, weighted: WeightedSum, field: int) -> Array:
+        """Where the sums of this field's columns will be, [n, width]."""
+        if id(weighted) not in self._made:
+            total = np.zeros((self._n, self._layout.rows.shape[1]))
+            self.adding.append((total, weighted.into(self._layout.rows, total)))
+            self._made[id(weighted)] = self._layout.split(total)
+        return self._made[id(weighted)][field]
 
 
 class Pass:
     """One schedule on the n nodes of a rank. Its arrays are made once; :meth:`bind` connects them to a topology.
 
     ``mixed`` [n, travelling] is what the optimizer mixes, after the last round: summed over the waves, where each has a
-    consensus of its own.
+    consensus of its own, and over their samples, where those have.
     """
 
-    def __init__(self, model: Gcnn, loss: Loss, phase: str, schedule: Schedule, n: int) -> None:
+    def __init__(self, model: Program, loss: Loss, phase: str, schedule: Schedule, n: int) -> None:
+        check_outline(model)
         self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
+        self.model = model
         self.steps: list[Step] = []
         waves = schedule.waves
-        self.input = np.zeros((len(waves), n, waves[0], model.sizes[0]))  # x^0
-        self.output = np.zeros((len(waves), n, waves[0], model.sizes[-1]))  # ŷ
-        self.label = np.zeros_like(self.output)
+        self.input = np.zeros((len(waves), n, waves[0], model.inputs))  # x^0
+        self.output = np.zeros((len(waves), n, waves[0], model.outputs))  # ŷ
+        self.label: Array | None = None
         self.mixed = np.zeros((n, schedule.travelling if schedule.trains else 0))
-        self._current = self.mixed  # what the last step of consensus gave
-        self._z = np.zeros((n, waves[0], model.sizes[-1]))
-        self.tapes = [Tape(layer, n, waves) for layer in model.layers]
-        self._taped_at_once = len(waves) <= 2  # then the caches are the tape
-        self._caches: dict[tuple[int, int], list[Cache]] = {}  # by the wave's parity and samples; one a layer
-        self._backward = {
-            field.layer for r in schedule.rounds for field in r.fields if field.kind == "backward"
-        }
+        self._current: Array = self.mixed  # what the last step of consensus gave
+        self._z = np.zeros((n, waves[0], model.outputs))
+        self.tape = model.tape(n, waves, trains=schedule.trains)
 
-    def load(self, x: Array, y: Array) -> None:
-        """Take the samples x [n, B, g_0] with labels y [n, B, g_L].
+    def load(self, samples: Rows) -> None:
+        """Take the samples of a mini-batch.
 
         Raises:
             ValueError: arrays of another shape.
         """
-        if x.shape[:2] != (self.n, self.schedule.batch) or y.shape[:2] != x.shape[:2]:
-            raise ValueError(
-                f"samples {x.shape}, {y.shape}: need {self.n} nodes and {self.schedule.batch} samples"
-            )
+        x, y, batch = samples.x, samples.y, self.schedule.batch
+        if x.shape[:2] != (self.n, batch) or y.shape[:2] != x.shape[:2]:
+            raise ValueError(f"samples {x.shape}, {y.shape}: need {self.n} nodes and {batch} samples")
         by_wave(x, self.input)
+        if self.label is None:
+            self.label = np.zeros((*self.input.shape[:3], y.shape[2]))
         by_wave(y, self.label)
+        self._sums.load(samples.channels, x[..., 0])
 
     def per_node_loss(self) -> Array:
         """Σ over the samples of ℓ_i, [n]."""
+        assert self.label is not None
         batch = self.schedule.batch
         return self.loss.per_node(by_node(self.output, batch), by_node(self.label, batch))
 
-    def gradient(self, out: Sequence[Array], wave: int | None = None) -> None:
-        """The local gradient, summed over the samples (of one wave), into one array per layer."""
-        for tape, part in zip(self.tapes, out, strict=True):
-            if wave is None:
-                tape.gradient(part)
-            else:
-                tape.gradient_of(wave, self.schedule.waves[wave], part)
-
-    def bind(
-        self, wire: Wire, sums: Sums, theta: Sequence[Array], outgoing: Callable[[Pass, int | None], Array]
-    ) -> None:
+    def bind(self, wire: Wire, sums: Sums, theta: Any, outgoing: Callable[[Pass, int | None], Array]) -> None:
         """Compile the rounds.
 
         Args:
             wire: the exchange on this topology.
             sums: its weighted sums.
-            theta: the parameters as each layer wants them; read anew in every mini-batch.
-            outgoing: gives the rows to be mixed [n, travelling], of a wave where each has a consensus of its own.
+            theta: the parameters as the model arranges them; read anew in every mini-batch.
+            outgoing: gives the rows to be mixed [n, travelling], of a wave where each has a consensus of its own, and
+                then of every sample [n, w, travelling], where those are mixed apart.
         """
-        self._outgoing, self._mixing = partial(outgoing, self), sums.mixing
+        self._outgoing, self._sums, self._theta = partial(outgoing, self), sums, theta
         along = self.schedule.exchange == "along"
         self._incoming = np.zeros((wire.plan.seen, self.schedule.travelling if along else 0))
-        programs: dict[tuple[tuple[str, int, int, int], ...], Program] = {}
+        compiled: dict[tuple[tuple[str, int, int, int], ...], Compiled] = {}
         self.steps = []
         for round_ in self.schedule.rounds:
             key = tuple(self._role(field) for field in round_.fields)
-            if key not in programs:
-                programs[key] = self._compile(round_, wire, sums, theta)
+            if key not in compiled:
+                compiled[key] = self._compile(round_, wire)
             arguments = tuple(field.start if field.kind == "slice" else field.wave for field in round_.fields)
-            self.steps.append(Step(programs[key], arguments))
+            self.steps.append(Step(compiled[key], arguments))
 
     def run(self, transport: Transport) -> None:
         """Go through the rounds."""
@@ -141,7 +152,7 @@ class Pass:
             for action, argument in zip(consume, arguments, strict=True):
                 action(argument)
         if self.schedule.exchange == "along":
-            np.copyto(self.mixed, self._mixing(self._incoming))
+            np.copyto(self.mixed, self._sums.mixing(self._incoming))
 
     def _role(self, field: Field) -> tuple[str, int, int, int]:
         """What fields have in common that share their actions."""
@@ -150,105 +161,79 @@ class Pass:
             return field.kind, 2 * first + last, 0, field.width
         return field.kind, field.layer, field.wave % 2, field.width
 
-    def _compile(self, round_: Round, wire: Wire, sums: Sums, theta: Sequence[Array]) -> Program:
+    def _compile(self, round_: Round, wire: Wire) -> Compiled:
         layout = wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
-        kinds = {field.kind for field in round_.fields}
-        forward = backward = np.zeros((self.n, layout.rows.shape[1]))
-        adding = []
-        if "features" in kinds:
-            adding.append((forward, sums.shift.into(layout.rows, forward)))
-        if "backward" in kinds and not ("features" in kinds and sums.adjoint.same_as(sums.shift)):
-            backward = np.zeros_like(forward)
-            adding.append((backward, sums.adjoint.into(layout.rows, backward)))
-        if "consensus" in kinds:
-            adding.append((forward, sums.mixing.into(layout.rows, forward)))
-        actions = []
-        columns = zip(
-            round_.fields, layout.fields, layout.split(forward), layout.split(backward), strict=True
+        totals = _Totals(layout, self.n)
+        make = {
+            "features": self._features,
+            "backward": self._adjoint,
+            "consensus": self._consensus,
+            "slice": self._slice,
+        }
+        actions = [make[field.kind](k, field, layout, totals) for k, field in enumerate(round_.fields)]
+        return Compiled(
+            tuple(a for a, _ in actions), layout, tuple(totals.adding), tuple(a for _, a in actions)
         )
-        for field, rows, forward_total, backward_total in columns:
-            if field.kind == "slice":
-                actions.append(self._slice(field, rows))
-            elif field.kind == "consensus":
-                actions.append(self._consensus(field, rows, forward_total))
-            elif field.kind == "features":
-                actions.append(self._features(field, rows, forward_total, theta))
-            else:
-                actions.append(self._adjoint(field, rows, backward_total, theta))
-        return Program(tuple(a for a, _ in actions), layout, tuple(adding), tuple(a for _, a in actions))
 
-    def _features(
-        self, field: Field, rows: Array, total: Array, theta: Sequence[Array]
-    ) -> tuple[Action, Action]:
-        layer, cache, parameters = self._layer(field, field.layer, theta)
-        own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
-        inputs, outputs, labels = self.input[:, :, :w], self.output[:, :, :w], self.label[:, :, :w]
-        left, _ = self._tape(field.layer, w)
-        loss, z, backward = self.loss, self._z[:, :w], self._backward_pass(field, field.layer, theta)
+    def _features(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
+        layer, theta, tape = self.model.layers[field.layer - 1], self._theta, self.tape
+        cache, w = self._cache(field)
+        own, received, gather = self._messages(k, field, layout, totals)
+        inputs, outputs = self.input[:, :, :w], self.output[:, :, :w]
+        model, loss, z, batch = self.model, self.loss, self._z[:, :w], self.schedule.batch
+        nothing_returns = not self.schedule.outline.returning
 
         def produce(wave: int) -> None:
-            layer.forward_message(parameters, cache, own)
+            layer.send(theta, cache, own)
 
         def produce_first(wave: int) -> None:
-            cache.x[...] = inputs[wave]
-            layer.forward_message(parameters, cache, own)
+            cache.input[...] = inputs[wave]
+            layer.send(theta, cache, own)
 
         def consume(wave: int) -> None:
-            layer.forward(parameters, cache, received)
-            if left is not None:
-                left[wave] = cache.left
+            for add in gather:
+                add(wave)
+            layer.receive(theta, cache, received)
 
         def consume_last(wave: int) -> None:
             consume(wave)
-            outputs[wave] = cache.y
+            outputs[wave] = cache.output
 
         def turn_back(wave: int) -> None:
             consume_last(wave)
-            loss.gradient(cache.y, labels[wave], z)
-            backward(wave, z)
+            assert self.label is not None
+            loss.gradient(cache.output, self.label[wave, :, :w], batch, z)
+            model.turn(theta, cache, z)
+            if nothing_returns:
+                tape.keep(wave, cache)
 
         last = turn_back if self.schedule.trains else consume_last
-        at_the_top = field.layer == len(self.tapes)
+        at_the_top = field.layer == self.schedule.depth
         return produce_first if field.layer == 1 else produce, last if at_the_top else consume
 
-    def _adjoint(
-        self, field: Field, rows: Array, total: Array, theta: Sequence[Array]
-    ) -> tuple[Action, Action]:
-        layer, cache, parameters = self._layer(field, field.layer, theta)
-        own, received, w = self._messages(rows, layer), self._messages(total, layer), cache.x.shape[1]
-        onward = field.layer > 1
-        right = self._tape(field.layer, w)[1] if layer.keeps_adjoint else None
-        below = self._backward_pass(field, field.layer - 1, theta) if onward else None
+    def _adjoint(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
+        layer, theta, tape = self.model.layers[field.layer - 1], self._theta, self.tape
+        cache, _ = self._cache(field)
+        own, received, gather = self._messages(k, field, layout, totals)
+        complete = field.layer == self.schedule.outline.returning[-1]
 
         def produce(wave: int) -> None:
-            layer.backward_message(cache, own)
+            layer.send_back(theta, cache, own)
 
         def consume(wave: int) -> None:
-            z = layer.absorb(parameters, cache, received, onward=onward)
-            if right is not None:
-                right[wave] = cache.right
-            if below is not None:
-                below(wave, z)
+            for add in gather:
+                add(wave)
+            layer.receive_back(theta, cache, received)
+            if complete:
+                tape.keep(wave, cache)
 
         return produce, consume
 
-    def _backward_pass(
-        self, field: Field, number: int, theta: Sequence[Array]
-    ) -> Callable[[int, Array], None]:
-        """What layer `number` does with z, for the waves of `field`'s kind."""
-        layer, cache, parameters = self._layer(field, number, theta)
-        send, w = number in self._backward, cache.x.shape[1]
-        right = None if layer.keeps_adjoint else self._tape(number, w)[1]
-
-        def backward(wave: int, z: Array) -> None:
-            layer.backward(parameters, cache, z, send=send)
-            if right is not None:
-                right[wave] = cache.right
-
-        return backward
-
-    def _consensus(self, field: Field, rows: Array, total: Array) -> tuple[Action, Action]:
-        own, mixed, last = rows[: self.n], self.mixed, field.step == self.schedule.consensus
+    def _consensus(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
+        if self.schedule.mixes_samples:
+            return self._consensus_of_samples(k, field, layout)
+        own, total = layout.fields[k][: self.n], totals.of(self._sums.mixing, k)
+        mixed, last = self.mixed, field.step == self.schedule.consensus
         per_wave = self.schedule.exchange == "after_wave"
 
         def produce(wave: int) -> None:
@@ -265,8 +250,34 @@ class Pass:
 
         return produce_first if field.step == 1 else produce, consume_last if last else consume
 
-    def _slice(self, field: Field, rows: Array) -> tuple[Action, Action]:
-        n, width = self.n, field.width
+    def _consensus_of_samples(self, k: int, field: Field, layout: Layout) -> tuple[Action, Action]:
+        w, width = self.schedule.waves[field.wave], self.schedule.travelling
+        rows = layout.fields[k]
+        total: Array = np.empty((w, self.n, width))
+        own = rows[: self.n].reshape(self.n, w, width, copy=False)
+        pattern, weights = self._sums.per_sample_mixing(w)
+        add = pattern.into(rows, total, weights)
+        mixed, last = self.mixed, field.step == self.schedule.consensus
+
+        def produce(wave: int) -> None:
+            own[...] = self._current.swapaxes(0, 1)
+
+        def produce_first(wave: int) -> None:
+            own[...] = self._outgoing(wave)
+
+        def consume(wave: int) -> None:
+            add(wave)
+            self._current = total
+
+        def consume_last(wave: int) -> None:
+            add(wave)
+            for sample in total:
+                np.add(mixed, sample, mixed)
+
+        return produce_first if field.step == 1 else produce, consume_last if last else consume
+
+    def _slice(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
+        n, width, rows = self.n, field.width, layout.fields[k]
         own, others = rows[:n], rows[n:]
         own_incoming, others_incoming = self._incoming[:n], self._incoming[n:]
 
@@ -278,32 +289,29 @@ class Pass:
 
         return produce, consume
 
-    def _layer(self, field: Field, number: int, theta: Sequence[Array]) -> tuple[Layer, Cache, Array]:
-        """Layer `number`, its cache for the waves of `field`'s kind, and its parameters."""
-        w, parity = self.schedule.waves[field.wave], field.wave % 2
-        if (parity, w) not in self._caches:
-            self._caches[parity, w] = self._make_caches(parity, w)
-        return self.tapes[number - 1].layer, self._caches[parity, w][number - 1], theta[number - 1]
+    def _cache(self, field: Field) -> tuple[Any, int]:
+        """The cache of the waves of `field`'s kind, and their samples."""
+        w = self.schedule.waves[field.wave]
+        return self.tape.cache(field.wave % 2, w), w
 
-    def _tape(self, number: int, w: int) -> tuple[Array | None, Array | None]:
-        """Where layer `number` keeps ``left`` and ``right`` of waves of w samples, if it has to copy them."""
-        if self._taped_at_once or not self.schedule.trains:
-            return None, None
-        tape = self.tapes[number - 1]
-        return tape.left[:, :, :w], tape.right[:, :, :w]
-
-    def _make_caches(self, parity: int, w: int) -> list[Cache]:
-        caches: list[Cache] = []
-        for tape in reversed(self.tapes):
-            if self._taped_at_once:
-                left, right = tape.left[parity, :, :w], tape.right[parity, :, :w]
+    def _messages(
+        self, k: int, field: Field, layout: Layout, totals: _Totals
+    ) -> tuple[list[Array], list[Array], list[Action]]:
+        """Of every part of a layer's message: the own nodes' rows [n, w, ·], where their neighbours' sums will be, and
+        what puts them there, if it is not the round's."""
+        rows, w, n = layout.fields[k], self.schedule.waves[field.wave], self.n
+        backward = field.kind == "backward"
+        own, received, gather = [], [], []
+        for part, place in offsets(self.model.layers[field.layer - 1].parts, backward=backward):
+            columns, width = slice(w * place.start, w * place.stop), place.stop - place.start
+            transposed = part.transposed != backward
+            own.append(rows[:n, columns].reshape(n, w, width, copy=False))
+            shared = self._sums.shared(part.weights, transposed)
+            if shared is not None:
+                total = totals.of(shared, k)[:, columns].reshape(n, w, width, copy=False)
             else:
-                left, right = (np.zeros((self.n, w, part.shape[-1])) for part in (tape.left, tape.right))
-            y = caches[0].x if caches else np.zeros((self.n, w, self.output.shape[-1]))
-            caches.insert(0, Cache(tape.layer, left, right, y))
-        return caches
-
-    def _messages(self, rows: Array, layer: Layer) -> Array:
-        """The own nodes' part of a field's `rows`, [n, w, message_width]."""
-        w = rows.shape[1] // layer.message_width
-        return rows[: self.n].reshape(self.n, w, layer.message_width, copy=False)
+                pattern, weights = self._sums.per_sample(part.weights, transposed, w)
+                total = np.empty((n, w, width))
+                gather.append(pattern.into(rows[:, columns], total, weights))
+            received.append(total)
+        return own, received, gather

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO, Any
@@ -26,6 +27,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fdtrain.driver import Observer
+from fdtrain.measure import MEASURES
+from fdtrain.minibatches import RECENT, MinibatchRow
 from fdtrain.service import EpochRow
 from fdtrain.verify import Comparison
 
@@ -37,11 +40,13 @@ class Display:
         self._console = console
         self._bar: Progress
         self._live: Live | None = None
-        self._epochs = 0
+        self._epochs = self._minibatches = 0
+        self._recent = deque[float](maxlen=RECENT)
+        self._row: EpochRow | None = None
         self._since = self._shown = time.monotonic()
 
-    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
-        self._epochs = epochs
+    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
+        self._epochs, self._minibatches = epochs, minibatches
         ranks_text = f"{ranks} rank{'s' if ranks > 1 else ''}"
         epochs_text = f", {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
         self._console.print(f"{name}: {nodes} nodes on {ranks_text}{epochs_text}", markup=False)
@@ -50,17 +55,23 @@ class Display:
         self._console.print(comparison_table(comparisons))
         self._since = time.monotonic()
 
-    def epoch(self, row: EpochRow) -> None:
+    def minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        if not rows or not self._minibatches:
+            return
+        self._recent.extend(row.train for row in rows)
+        done = rows[-1].minibatch / self._minibatches
         if self._console.is_terminal:
-            self._show(row)
-        elif row.epoch in (1, self._epochs) or time.monotonic() - self._shown > max(
-            1.0, self._elapsed() / 20
-        ):
-            self._shown = time.monotonic()
-            left = self._elapsed() / row.epoch * (self._epochs - row.epoch)
-            self._console.print(
-                f"epoch {row.epoch}/{self._epochs}  {self._figures(row)}  {duration(left)} left"
-            )
+            lines = [] if self._row is None else [self._figures(self._row)]
+            self._show(done, [*lines, self._progress(rows[-1])])
+        elif self._is_time():
+            self._say(self._progress(rows[-1]), done)
+
+    def epoch(self, row: EpochRow) -> None:
+        self._row = row
+        if self._console.is_terminal:
+            self._show(row.epoch, [self._figures(row)])
+        elif row.epoch in (1, self._epochs) or self._is_time():
+            self._say(f"epoch {row.epoch}/{self._epochs}  {self._figures(row)}", row.epoch)
 
     def finished(self) -> None:
         if self._live is not None:
@@ -70,7 +81,18 @@ class Display:
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def _show(self, row: EpochRow) -> None:
+    def _is_time(self) -> bool:
+        """Whether another line is due: not too many of them, however long this takes."""
+        return time.monotonic() - self._shown > max(1.0, self._elapsed() / 20)
+
+    def _say(self, text: str, done: float) -> None:
+        """A line, after so many epochs or parts of one."""
+        self._shown = time.monotonic()
+        left = self._elapsed() / done * (self._epochs - done)
+        self._console.print(f"{text}  {duration(left)} left")
+
+    def _show(self, done: float, lines: Sequence[str]) -> None:
+        """The bar after so many epochs or parts of one, and the present figures."""
         if self._live is None:
             self._bar = Progress(
                 TextColumn("epoch"),
@@ -84,16 +106,29 @@ class Display:
             self._bar.add_task("", total=self._epochs)
             self._live = Live(self._bar, console=self._console)
             self._live.start()
-        self._bar.update(TaskID(0), completed=row.epoch)
-        self._live.update(Group(self._bar, Text(self._figures(row))))
+        self._bar.update(TaskID(0), completed=done)
+        self._live.update(Group(self._bar, *map(Text, lines)))
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._since
 
     def _figures(self, row: EpochRow) -> str:
         speed = row.rounds / self._elapsed() if self._elapsed() > 0 else math.nan
-        text = f"mse train {row.mse_train:.4g} test {row.mse_test:.4g}"
+        text = figures(row)
         return f"{text}  disagreement {row.disagreement:.3g}  {speed:,.0f} rounds/s" if row.rounds else text
+
+    def _progress(self, row: MinibatchRow) -> str:
+        """How far an epoch is, and the mean of its last mini-batches."""
+        epoch, number = divmod(row.minibatch - 1, self._minibatches)
+        mean = sum(self._recent) / len(self._recent)
+        where = f"epoch {epoch + 1}/{self._epochs}, " if self._epochs > 1 else ""
+        at = f"{where}mini-batch {number + 1:,} of {self._minibatches:,}"
+        return f"{at}, {row.measure.title} (last {len(self._recent)}) {mean:.4g}"
+
+
+def figures(row: EpochRow) -> str:
+    """What an epoch's row says of the task: ``mse train 0.5 test 0.4``."""
+    return f"{row.measure.name} train {row.train:.4g} test {row.test:.4g}"
 
 
 class Events:
@@ -102,14 +137,17 @@ class Events:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
-    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
-        self._send("started", name=name, nodes=nodes, ranks=ranks, epochs=epochs)
+    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
+        self._send("started", name=name, nodes=nodes, ranks=ranks, epochs=epochs, minibatches=minibatches)
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         self._send("verified", comparisons=[asdict(comparison) for comparison in comparisons])
 
+    def minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        self._send("minibatches", rows=[_sent(row) for row in rows])
+
     def epoch(self, row: EpochRow) -> None:
-        self._send("epoch", row=asdict(row))
+        self._send("epoch", row=_sent(row))
 
     def finished(self) -> None:
         self._send("finished")
@@ -143,8 +181,10 @@ def _pass_on(event: str, content: dict[str, Any], observer: Observer) -> str | N
             observer.started(**content)
         case "verified":
             observer.verified([Comparison(**comparison) for comparison in content["comparisons"]])
+        case "minibatches":
+            observer.minibatches([MinibatchRow(**_received(row)) for row in content["rows"]])
         case "epoch":
-            observer.epoch(EpochRow(**content["row"]))
+            observer.epoch(EpochRow(**_received(content["row"])))
         case "finished":
             observer.finished()
         case "note":
@@ -152,6 +192,14 @@ def _pass_on(event: str, content: dict[str, Any], observer: Observer) -> str | N
         case "error":
             return str(content["message"])
     return None
+
+
+def _sent(row: EpochRow | MinibatchRow) -> dict[str, Any]:
+    return {**asdict(row), "measure": row.measure.name}
+
+
+def _received(content: dict[str, Any]) -> dict[str, Any]:
+    return {**content, "measure": MEASURES[content["measure"]]}
 
 
 def make_console(*, plain: bool = False) -> Console:

@@ -6,11 +6,9 @@ Sizes count numbers per node and message; a number is a float64 of 8 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["receiver", "sender"]
 Kind = Literal["features", "backward", "slice", "consensus"]
 TITLES: dict[Kind, str] = {
     "features": "features",
@@ -29,7 +27,7 @@ class Field:
 
     kind: Kind
     width: int  # numbers per node
-    layer: int = 0  # 1 … L; 0 for slices
+    layer: int = 0  # 1 … L, the round of messages of a forward pass; 0 for slices
     wave: int = 0  # 0 … B'−1; consensus: the last wave whose gradient it may carry
     start: int = 0  # slices: first number of the travelling row
     step: int = 0  # consensus: 1 … K
@@ -63,16 +61,44 @@ def wave_sizes(batch: int, wave: int) -> tuple[int, ...]:
     return (wave,) * full + ((rest,) if rest else ())
 
 
-def backward_depth(depth: int, form: Form) -> int:
-    """Backward rounds per wave: L − 1 in the receiver form (z⁰ is not needed), L in the sender form."""
-    return depth - 1 if form == "receiver" else depth
+def plain(symbol: str) -> str:
+    """A TeX symbol as text: x0Θ1 for x^{0}\\Theta_1."""
+    for tex, text in _PLAIN:
+        symbol = symbol.replace(tex, text)
+    return symbol
 
 
-def forward_width(sizes: Sequence[int], layer: int, form: Form) -> int:
-    """Numbers per sample of layer l's forward message: x^{l−1} (receiver form) or x^{l−1}Θ1 (sender form)."""
-    return sizes[layer - 1] if form == "receiver" else sizes[layer]
+_PLAIN = ((r"\Theta_1", "Θ1"), (r"\omega", "ω"), ("^2", "²"), ("_1", "₁"), ("^{", ""), ("}", ""))
 
 
-def backward_width(sizes: Sequence[int], layer: int, form: Form) -> int:
-    """Numbers per sample of layer l's backward message: qΘ1ᵀ (receiver form) or q (sender form)."""
-    return sizes[layer - 1] if form == "receiver" else sizes[layer]
+@dataclass(frozen=True)
+class Hop:
+    """One of the L rounds of messages of a forward pass, and its counterpart on the way back.
+
+    Symbols are TeX, without dollar signs.
+    """
+
+    forward: int  # numbers per sample
+    backward: int  # numbers per sample; 0: nothing goes back
+    sends: str  # symbol of the forward message
+    returns: str  # symbol of the backward message
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a model sends, as far as a schedule has to know."""
+
+    title: str  # the model in a few words
+    hops: tuple[Hop, ...]  # layers 1 … L
+    sends: str  # symbol of any forward message
+    returns: str  # symbol of any backward message
+
+    @property
+    def depth(self) -> int:
+        """L, rounds of a forward pass."""
+        return len(self.hops)
+
+    @property
+    def returning(self) -> tuple[int, ...]:
+        """The layers that send something back, from above: R of them."""
+        return tuple(layer for layer in range(self.depth, 0, -1) if self.hops[layer - 1].backward)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
+from fdtrain.measure import found_in
+from fdtrain.minibatches import MinibatchRow, read_header, read_minibatches
 from fdtrain.outputs import contents, writing
 from fdtrain.service import EpochRow
 
 _CONTENTS = (
     "config.yaml",
     "metrics.csv",
+    "minibatches.csv",
     "timing.csv",
     "ledger.csv",
     "verify.json",
@@ -66,8 +69,8 @@ class RunDirectory:
         self.path.rmdir()
 
     def has_metrics(self) -> bool:
-        """Whether an epoch was finished."""
-        return (self.path / "metrics.csv").exists()
+        """Whether an epoch was finished, or mini-batches of one were told."""
+        return (self.path / "metrics.csv").exists() or self.has_minibatches()
 
     @property
     def logs(self) -> Path:
@@ -84,18 +87,66 @@ class RunDirectory:
 
         Floats have 17 significant digits, which read back exactly.
         """
-        values = [f"{value:.17g}" if isinstance(value, float) else value for value in astuple(row)]
-        self._append("metrics.csv", [field.name for field in fields(EpochRow)], values)
-        self._append("timing.csv", ["epoch", "seconds"], [row.epoch, f"{seconds:.3f}"])
+        columns = row.columns()
+        self._append("metrics.csv", [*columns], [_exact(columns.values())])
+        self._append("timing.csv", ["epoch", "seconds"], [[row.epoch, f"{seconds:.3f}"]])
 
     def read_metrics(self) -> list[EpochRow]:
-        """The rows of ``metrics.csv``."""
+        """The rows of ``metrics.csv``.
+
+        Raises:
+            OSError, ValueError, TypeError, LookupError: it is not there or damaged.
+        """
+        kinds: dict[str, Any] = {f.name: float if f.type == "float" else int for f in fields(EpochRow)[:-1]}
         with (self.path / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-            kinds: dict[str, Any] = {f.name: float if f.type == "float" else int for f in fields(EpochRow)}
-            return [
-                EpochRow(**{key: kinds[key](value) for key, value in row.items()})
-                for row in csv.DictReader(stream)
-            ]
+            table = csv.DictReader(stream)
+            measure = found_in(table.fieldnames or ())
+            if measure is None:
+                return []
+            names = {measure.column(name): name for name in kinds}
+            lines = [{names[column]: text for column, text in line.items()} for line in table]
+        return [
+            EpochRow(**{name: kinds[name](text) for name, text in line.items()}, measure=measure)
+            for line in lines
+        ]
+
+    def append_minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        """Add lines to ``minibatches.csv``; the first ones settle which baselines have a column.
+
+        Floats have 17 significant digits; the cell of a baseline is empty where it was not evaluated.
+
+        Raises:
+            ValueError: a row has a baseline without a column, or another measure.
+        """
+        if not rows:
+            return
+        file = self.path / "minibatches.csv"
+        if file.exists():
+            measure, names = read_header(file)
+        else:
+            measure, names = rows[0].measure, [*dict.fromkeys(name for row in rows for name in row.baselines)]
+        for row in rows:
+            if row.measure != measure or not {*row.baselines} <= {*names}:
+                found = ", ".join((row.measure.train, *row.baselines))
+                raise ValueError(
+                    f"{file}: has columns for {', '.join((measure.train, *names))}, but mini-batch {row.minibatch} "
+                    f"has {found}; name all baselines in the first rows, with NaN where one was not evaluated"
+                )
+        self._append(
+            file.name, ["minibatch", measure.train, *names], [_exact(row.columns(names)) for row in rows]
+        )
+
+    def has_minibatches(self) -> bool:
+        """Whether there is a ``minibatches.csv``."""
+        return (self.path / "minibatches.csv").exists()
+
+    def read_minibatches(self) -> list[MinibatchRow]:
+        """The rows of ``minibatches.csv``, without one that is being written.
+
+        Raises:
+            OSError, ValueError: it is not there or damaged.
+        """
+        return read_minibatches(self.path / "minibatches.csv")
 
     def read_timing(self) -> list[float]:
         """Seconds from the start of training to the end of each epoch, from ``timing.csv``."""
@@ -128,7 +179,7 @@ class RunDirectory:
         np.savez(self.path / "theta.npz", theta=theta)
 
     def write_network(self, graph: Graph, node_loss: NDArray[np.float64]) -> None:
-        """Write ``network.npz``: the last topology and each node's test MSE."""
+        """Write ``network.npz``: the last topology, and the measure of each node on the test samples."""
         arrays: dict[str, Any] = {"indptr": graph.indptr, "indices": graph.indices, "weights": graph.weights}
         if graph.positions is not None:
             arrays["positions"] = graph.positions
@@ -137,7 +188,7 @@ class RunDirectory:
         np.savez(self.path / "network.npz", node_loss=node_loss, **arrays)
 
     def read_network(self) -> tuple[Graph, NDArray[np.float64]]:
-        """The last topology, and each node's test MSE [V].
+        """The last topology, and the measure of each node on the test samples [V].
 
         Raises:
             OSError, ValueError, KeyError, zipfile.BadZipFile: the file is not there or damaged.
@@ -150,18 +201,23 @@ class RunDirectory:
         _check_network(graph, node_loss)
         return graph, node_loss
 
-    def _append(self, name: str, header: Sequence[str], row: Sequence[Any]) -> None:
+    def _append(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         file = self.path / name
         new = not file.exists()
         with file.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerows([header, row] if new else [row])
+            writer.writerows([header, *rows] if new else rows)
 
     def _write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         with (self.path / name).open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
+
+
+def _exact(values: Iterable[int | float | None]) -> list[Any]:
+    """Cells; floats with 17 significant digits."""
+    return [f"{value:.17g}" if isinstance(value, float) else value for value in values]
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

@@ -5,21 +5,10 @@ A :class:`Schedule` is built, checked, costed and drawn without anything running
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fdtrain.errors import InputError
-from fdtrain.rounds import (
-    Field,
-    Form,
-    Kind,
-    Round,
-    Term,
-    backward_depth,
-    backward_width,
-    forward_width,
-    wave_sizes,
-)
+from fdtrain.rounds import Field, Kind, Outline, Round, Term, wave_sizes
 from fdtrain.schemes import SCHEMES, Exchange, Slices, with_slices
 
 MAX_ROUNDS = 2_000_000  # of a mini-batch
@@ -30,23 +19,21 @@ class Schedule:
     """The rounds of one mini-batch under one scheme; see :func:`build`."""
 
     scheme: str
-    form: Form
-    sizes: tuple[int, ...]  # g_0 … g_L
+    outline: Outline
     batch: int  # B
     wave: int  # w
     travelling: int  # numbers per node that the optimizer mixes, |θ| for D-SGD
     consensus: int  # K, rounds of consensus; 0 where what is mixed rides along, or nothing is
+    own_graphs: bool  # whether every sample has links, and so a consensus, of its own
     rounds: tuple[Round, ...]
 
     def __hash__(self) -> int:  # the rounds follow from the rest, but for how slices are spread
-        return hash(
-            (self.scheme, self.form, self.sizes, self.batch, self.wave, self.travelling, self.consensus)
-        )
+        return hash((self.scheme, self.outline, self.batch, self.wave, self.travelling, self.consensus))
 
     @property
     def depth(self) -> int:
-        """L, the number of layers."""
-        return len(self.sizes) - 1
+        """L, rounds of messages of a forward pass."""
+        return self.outline.depth
 
     @property
     def waves(self) -> tuple[int, ...]:
@@ -78,6 +65,11 @@ class Schedule:
         """When what the optimizer mixes travels."""
         return SCHEMES[self.scheme].exchange
 
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether every sample's row is mixed apart: consensus after each wave, on links of the sample's own."""
+        return self.own_graphs and self.exchange == "after_wave"
+
     def numbers_of(self, kind: Kind) -> int:
         """Numbers per node and mini-batch that ride as `kind`."""
         return sum(field.width for round_ in self.rounds for field in round_.fields if field.kind == kind)
@@ -86,71 +78,71 @@ class Schedule:
 def build(
     scheme: str,
     *,
-    sizes: Sequence[int],
+    outline: Outline,
     batch: int,
     wave: int = 1,
-    form: Form = "receiver",
     travelling: int = 0,
     slices: Slices = "idle",
     consensus: int = 1,
+    own_graphs: bool = False,
 ) -> Schedule:
     """The schedule of one mini-batch.
 
     Args:
         scheme: a key of :data:`SCHEMES`.
-        sizes: layer sizes g_0 … g_L.
+        outline: what the model sends.
         batch: B, samples per mini-batch.
         wave: w, samples that share a round's messages.
-        form: the layer's form, SPEC §2.
         travelling: numbers per node that the optimizer exchanges.
         slices: of ``piggyback_do``: ``"even"`` spreads them over all rounds, ``"idle"`` over the rounds without a
             backward term.
         consensus: K, rounds in which they are mixed, of the schemes that have such rounds.
+        own_graphs: whether every sample has links of its own. Then ``per_sample`` mixes the rows of a wave's samples
+            apart, and sends them all.
 
     Raises:
-        InputError: an unknown scheme, or a size, batch, wave or number of consensus rounds below 1.
+        InputError: an unknown scheme, or a batch, wave or number of consensus rounds below 1.
     """
     if scheme not in SCHEMES:
         raise InputError(f"scheme: unknown '{scheme}'; known: {', '.join(SCHEMES)}")
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise InputError(f"sizes: needs at least two sizes, all of them ≥ 1, found {list(sizes)}")
     if batch < 1 or not 1 <= wave <= batch:
         raise InputError(f"batch, wave: need 1 ≤ wave ≤ batch, found batch {batch}, wave {wave}")
     if consensus < 1:
         raise InputError(f"consensus rounds: must be at least 1, found {consensus}")
-    planned = SCHEMES[scheme].rounds(
-        len(sizes) - 1, -(-batch // wave), backward_depth(len(sizes) - 1, form), consensus
-    )
+    planned = SCHEMES[scheme].rounds(outline.depth, -(-batch // wave), len(outline.returning), consensus)
     if planned > MAX_ROUNDS:
         raise InputError(
             f"schedule: {planned:,} rounds in a mini-batch, at most {MAX_ROUNDS:,}; use larger waves, smaller batches, "
             "or fewer layers or rounds of consensus"
         )
-    depth, waves = len(sizes) - 1, wave_sizes(batch, wave)
+    waves, exchange = wave_sizes(batch, wave), SCHEMES[scheme].exchange
     forward = [
         [
-            Round((Field("features", samples * forward_width(sizes, layer, form), layer, b),))
-            for layer in range(1, depth + 1)
+            Round((Field("features", samples * hop.forward, layer, b),))
+            for layer, hop in enumerate(outline.hops, start=1)
         ]
         for b, samples in enumerate(waves)
     ]
-    last = depth - backward_depth(depth, form)
     backward = [
         [
-            Round((Field("backward", samples * backward_width(sizes, layer, form), layer, b),))
-            for layer in range(depth, last, -1)
+            Round((Field("backward", samples * outline.hops[layer - 1].backward, layer, b),))
+            for layer in outline.returning
         ]
         for b, samples in enumerate(waves)
     ]
+    apart = own_graphs and exchange == "after_wave"
     mixing = [
-        [Round((Field("consensus", travelling, wave=b, step=k),)) for k in range(1, consensus + 1)]
-        for b in range(len(waves))
+        [
+            Round((Field("consensus", travelling * (samples if apart else 1), wave=b, step=k),))
+            for k in range(1, consensus + 1)
+        ]
+        for b, samples in enumerate(waves)
     ]
-    rounds, exchange = SCHEMES[scheme].lay_out(forward, backward, mixing), SCHEMES[scheme].exchange
+    rounds = SCHEMES[scheme].lay_out(forward, backward, mixing)
     if exchange == "along":
         rounds = with_slices(rounds, travelling, slices)
     steps = consensus if exchange in ("after_batch", "after_wave") else 0
-    schedule = Schedule(scheme, form, tuple(sizes), batch, wave, travelling, steps, tuple(rounds))
+    schedule = Schedule(scheme, outline, batch, wave, travelling, steps, own_graphs, tuple(rounds))
     check(schedule)
     return schedule
 
@@ -171,11 +163,13 @@ def check(schedule: Schedule) -> None:
                         f"schedule: round {number} sends slice {field.start}, expected {position}"
                     )
                 position += field.width
-            if field.kind == "consensus" and field.width != schedule.travelling:
-                raise InputError(
-                    f"schedule: round {number} mixes {field.width} of {schedule.travelling} numbers"
-                )
-            needed = _first(_needs(field, schedule.depth, terms) - delivered)
+            if field.kind == "consensus":
+                rows = schedule.waves[field.wave] if schedule.mixes_samples else 1
+                if field.width != rows * schedule.travelling:
+                    raise InputError(
+                        f"schedule: round {number} mixes {field.width} of {rows * schedule.travelling} numbers"
+                    )
+            needed = _first(_needs(field, schedule.outline, terms) - delivered)
             if needed is not None:
                 raise InputError(f"schedule: round {number} sends {field} before {needed} was delivered")
             if field.kind == "slice":
@@ -201,21 +195,22 @@ def _terms(schedule: Schedule) -> set[Term]:
     depth, waves = schedule.depth, range(len(schedule.waves))
     terms: set[Term] = {("features", layer, b) for layer in range(1, depth + 1) for b in waves}
     if schedule.trains:
-        last = depth - backward_depth(depth, schedule.form)
-        terms |= {("backward", layer, b) for layer in range(last + 1, depth + 1) for b in waves}
+        terms |= {("backward", layer, b) for layer in schedule.outline.returning for b in waves}
     mixed = waves if schedule.exchange == "after_wave" else waves[-1:]
     return terms | {("consensus", step, b) for step in range(1, schedule.consensus + 1) for b in mixed}
 
 
-def _needs(field: Field, depth: int, terms: set[Term]) -> set[Term]:
+def _needs(field: Field, outline: Outline, terms: set[Term]) -> set[Term]:
     """What has to be delivered before `field` can be sent."""
     match field.kind:
         case "features" if field.layer > 1:
             return {("features", field.layer - 1, field.wave)}
-        case "backward" if field.layer == depth:
-            return {("features", depth, field.wave)}
         case "backward":
-            return {("backward", field.layer + 1, field.wave)}
+            above = [layer for layer in outline.returning if layer > field.layer]
+            last: Term = (
+                ("backward", above[-1], field.wave) if above else ("features", outline.depth, field.wave)
+            )
+            return {last}
         case "consensus" if field.step > 1:
             return {("consensus", field.step - 1, field.wave)}
         case "consensus":

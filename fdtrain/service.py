@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,13 @@ from fdtrain.errors import DivergenceError
 from fdtrain.graph import Graph, Neighbourhood, neighbourhoods
 from fdtrain.job import Job
 from fdtrain.ledger import Ledger
-from fdtrain.shifts import check_shift
+from fdtrain.measure import MSE, Measure
+from fdtrain.minibatches import MinibatchRow
+from fdtrain.passes import Rows
 from fdtrain.tasks.base import DataService, Samples
-from fdtrain.topology.service import TopologyService
-from fdtrain.training import Order, Report, Rows
+from fdtrain.training import Diverged, Log, Order, Report
 
 Array = NDArray[np.float64]
-
-METRICS = ("mse_train", "mse_test", "disagreement")  # of an EpochRow
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,18 @@ class EpochRow:
     """A line of ``metrics.csv``. Rounds, link messages and bytes are training's, from the start to this epoch."""
 
     epoch: int  # from 1
-    mse_train: float
-    mse_test: float
+    train: float  # the measure
+    test: float
     disagreement: float
     rounds: int
     messages: int
     bytes: int
+    measure: Measure = MSE
+
+    def columns(self) -> dict[str, int | float]:
+        """The values by the names of their columns, such as ``mse_train``, in their order."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)[:-1]}
+        return {self.measure.column(name): value for name, value in values.items()}
 
 
 @dataclass
@@ -44,32 +50,42 @@ class Outcome:
     rows: list[EpochRow] = field(default_factory=list)
     theta: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p]
     gradient: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p] of the last mini-batch
-    node_loss: Array = field(default_factory=lambda: np.empty(0))  # [V] test MSE of each node
+    node_loss: Array = field(default_factory=lambda: np.empty(0))  # [V] each node's, of the test samples
     ledger: Ledger = field(default_factory=Ledger)
     stopped: str | None = None  # why before the last epoch, if it did not fail
 
 
 @dataclass
 class Plateau:
-    """Watches a metric that has to fall."""
+    """Watches a metric that has to improve: to fall, or to rise where the measure does."""
 
-    metric: str  # a field of EpochRow
+    metric: str  # train, test or a column of metrics.csv
     patience: int  # epochs
-    min_delta: float  # relative to the best so far
-    best: float = math.inf
+    min_delta: float  # relative to the size of the best so far
+    best: float | None = None
     since: int = 0  # the epoch of the best
 
     def reached(self, row: EpochRow) -> str | None:
         """Why to end after this epoch, if the metric has not improved for so long."""
-        value: float = getattr(row, self.metric)
-        if value < self.best * (1.0 - self.min_delta):
+        metric = row.measure.column(self.metric)
+        value = row.columns()[metric]
+        if self.best is None:
+            self.best = row.measure.worst
+        if row.measure.improves(value, self.best, self.min_delta):
             self.best, self.since = value, row.epoch
         if row.epoch - self.since < self.patience:
             return None
         return (
-            f"stopped early after epoch {row.epoch}: {self.metric} has not improved on {self.best:.5g} "
+            f"stopped early after epoch {row.epoch}: {metric} has not improved on {self.best:.5g} "
             f"of epoch {self.since} by {self.min_delta:.2g} of it for {self.patience} epochs"
         )
+
+
+class Topology(Protocol):
+    """E(t)."""
+
+    def graph(self, t: int) -> Graph:
+        """The graph of mini-batch t; the same object as long as it stays the same."""
 
 
 class Host:
@@ -78,7 +94,7 @@ class Host:
     def __init__(
         self,
         job: Job,
-        topology: TopologyService,
+        topology: Topology,
         data: DataService,
         theta: Array,
         ranks: int,
@@ -88,35 +104,82 @@ class Host:
         """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch, `plateau` ends the job."""
         self.job, self.topology, self.data = job, topology, data
         self.outcome = Outcome(theta=theta)
+        self.measure = job.measure
+        self.on_minibatches: Callable[[Sequence[MinibatchRow]], None] | None = None
         self.owner = partition.block(len(theta), ranks)
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
         self._on_epoch, self._plateau = on_epoch, plateau
         self._failure: DivergenceError | None = None
+        self._dealt: Graph | None = None  # the graph that was served last
+        self._hoods: list[Neighbourhood] = []
+        self._train_measure: list[float] = []  # of the epoch's mini-batches so far
+        self._minibatches = 0  # that were reported, of all epochs
+        self._baselines: dict[int, Mapping[str, float]] = {}  # of mini-batches not yet reported
 
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
         return [(ids, self.outcome.theta[ids]) for ids in self._ids]
 
-    def neighbourhoods(self, t: int) -> Sequence[Neighbourhood]:
-        return neighbourhoods(self.graph(t), self.owner, len(self._ids))
+    def neighbourhoods(self, t: int) -> Sequence[Neighbourhood | None]:
+        return self._deal(self.graph(t))
 
     def graph(self, t: int) -> Graph:
-        """The graph of mini-batch t, checked for the job's shift."""
+        """The graph of mini-batch t, checked for the job's weights."""
         graph = self.topology.graph(t)
-        check_shift(self.job.shift, np.asarray(graph.adjacency().sum(axis=1)), np.arange(graph.num_nodes))
+        self.job.network.check(graph)
         return graph
+
+    def _deal(self, graph: Graph) -> Sequence[Neighbourhood | None]:
+        if graph is self._dealt:
+            return [None] * len(self._ids)
+        self._dealt, self._hoods = graph, neighbourhoods(graph, self.owner, len(self._ids))
+        return self._hoods
 
     def dataset(self) -> Sequence[tuple[Rows, Rows]]:
         train, test = self.data.dataset(self.topology.graph(0))
         return list(zip(self._cut(train), self._cut(test), strict=True))
 
     def minibatch(self, t: int, chosen: Order) -> Sequence[Rows]:
-        return self._cut(self.data.minibatch(t, chosen, self.topology.graph(t)))
+        samples = self.data.minibatch(t, chosen, self.topology.graph(t))
+        if self.job.log_every is not None:
+            self._baselines[t] = self.data.baselines(t)
+        return self._cut(samples)
 
-    def test(self, t: int) -> Sequence[Rows]:
-        return self._cut(self.data.test(self.topology.graph(t)))
+    def test(self, t: int, k: int) -> Sequence[tuple[Neighbourhood | None, Rows]]:
+        graph, samples = self.data.test(self.topology.graph(t), k)
+        return list(zip(self._deal(graph), self._cut(samples), strict=True))
 
     def begin(self, epoch: int) -> Order | None:
         return None if self._failure or self.outcome.stopped else self.data.order(epoch)
+
+    def log(self, logs: Sequence[Log]) -> bool:
+        self._enter_losses([log.train_loss for log in logs])
+        self._notice([log.diverged for log in logs])
+        return self._failure is None
+
+    def _enter_losses(self, parts: Sequence[Array]) -> None:
+        """Σ_b ℓ_i [n, mini-batches] of every rank."""
+        job, losses, rows = self.job, self._assemble(parts), []
+        for loss in losses.T:
+            k = len(self._train_measure)
+            samples = min(job.batch, job.train_samples - k * job.batch)
+            measure = job.loss.combine(job.loss.measure(loss, samples))
+            self._train_measure.append(measure)
+            baselines = self._baselines.pop(self._minibatches, {})
+            self._minibatches += 1
+            rows.append(MinibatchRow(self._minibatches, measure, baselines, self.measure))
+        if rows and job.log_every is not None:
+            self.enter_minibatches(rows)
+
+    def _notice(self, diverged: Sequence[Diverged | None]) -> None:
+        seen = [found for found in diverged if found is not None]
+        if seen and self._failure is None:
+            first = min(seen)
+            epoch = first.minibatch // self.job.minibatches + 1
+            self._failure = DivergenceError(
+                f"training diverged: epoch {epoch}, mini-batch {first.minibatch}: node {first.node}, "
+                f"{first.part} has parameters that are not finite; lower optimizer.lr or the mixing's beta, "
+                "or check the scale of the data"
+            )
 
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         job, outcome = self.job, self.outcome
@@ -124,34 +187,27 @@ class Host:
         outcome.gradient = self._assemble([report.gradient for report in reports])
         outcome.ledger = Ledger.merged(report.ledger for report in reports)
         test_loss = self._assemble([report.test_loss for report in reports])
-        train_loss = self._assemble([report.train_loss for report in reports]).sum(axis=0)
-        outputs = job.model.sizes[-1]
-        outcome.node_loss = test_loss / (job.test_samples * outputs)
-        batches = [min(job.batch, job.train_samples - k * job.batch) for k in range(len(train_loss))]
+        outcome.node_loss = job.loss.measure(test_loss, job.test_samples * job.test_minibatches)
+        self._enter_losses([report.train_loss for report in reports])
         train = outcome.ledger.total["train"]
         row = EpochRow(
             epoch + 1,
-            float(np.mean(train_loss / (np.array(batches) * len(outcome.theta) * outputs))),
-            float(outcome.node_loss.mean()),
+            float(np.mean(self._train_measure)),
+            job.loss.combine(outcome.node_loss),
             disagreement(outcome.theta),
             train.rounds,
             train.link_messages,
             train.link_bytes,
+            self.measure,
         )
-        seen = [report.diverged for report in reports if report.diverged is not None]
-        if seen:
-            first = min(seen)
-            self._failure = DivergenceError(
-                f"training diverged: epoch {epoch + 1}, mini-batch {first.minibatch}: node {first.node}, "
-                f"layer {first.layer} has parameters that are not finite; lower optimizer.lr or the mixing's beta, "
-                "or check the scale of the data"
-            )
+        self._train_measure = []
+        self._notice([report.diverged for report in reports])
         self.enter(row)
 
     def enter(self, row: EpochRow) -> None:
         """Take in an epoch's metrics."""
         self.outcome.rows.append(row)
-        infinite = [metric for metric in METRICS if not math.isfinite(getattr(row, metric))]
+        infinite = [metric for metric, value in row.columns().items() if not math.isfinite(value)]
         if infinite and self._failure is None:
             self._failure = self._explain(row, infinite[0])
         if self._plateau is not None and self._failure is None and row.epoch < self.job.epochs:
@@ -159,15 +215,20 @@ class Host:
         if self._on_epoch is not None:
             self._on_epoch(row)
 
+    def enter_minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        """Take in the metrics of the mini-batches that follow those of before, while an epoch goes on."""
+        if self.on_minibatches is not None:
+            self.on_minibatches(rows)
+
     def _explain(self, row: EpochRow, metric: str) -> DivergenceError:
         """Parameters are finite, but so large that a metric is not."""
         sizes = np.abs(self.outcome.theta)
         node, number = np.unravel_index(np.argmax(sizes), sizes.shape)
         where = f"node {node}, " if row.rounds else ""
-        layer, size = self.job.model.layer_of(int(number)), sizes[node, number]
+        part, size = self.job.model.part_of(int(number)), sizes[node, number]
         return DivergenceError(
-            f"training diverged: epoch {row.epoch}: {where}layer {layer} has a parameter of size {size:.2g}, and "
-            f"{metric} is {getattr(row, metric)}; lower optimizer.lr or the mixing's beta, "
+            f"training diverged: epoch {row.epoch}: {where}{part} has a parameter of size {size:.2g}, and "
+            f"{metric} is {row.columns()[metric]}; lower optimizer.lr or the mixing's beta, "
             "or check the scale of the data"
         )
 
@@ -181,10 +242,15 @@ class Host:
             raise self._failure
 
     def _cut(self, samples: Samples) -> list[Rows]:
-        return [
-            Rows(*(np.ascontiguousarray(array[:, ids].swapaxes(0, 1)) for array in samples))
-            for ids in self._ids
-        ]
+        """Every rank's own rows; of channels, those to and from the neighbours that were served last."""
+        x, y = samples.x.swapaxes(0, 1), samples.y.swapaxes(0, 1)
+        rows = [Rows(np.ascontiguousarray(x[ids]), np.ascontiguousarray(y[ids])) for ids in self._ids]
+        if samples.channels is None:
+            return rows
+        H = np.ascontiguousarray(np.moveaxis(samples.channels, 0, 2))  # [V, V, B]
+        pairs = [(np.repeat(hood.ids, hood.degrees), hood.indices) for hood in self._hoods]
+        channels = [np.stack([H[i, j], H[j, i]]) for i, j in pairs]
+        return [part._replace(channels=own) for part, own in zip(rows, channels, strict=True)]
 
     def _assemble(self, parts: Sequence[Array]) -> Array:
         whole = np.empty((len(self.owner), *parts[0].shape[1:]))

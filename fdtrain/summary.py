@@ -7,6 +7,7 @@ import json
 from rich.markup import escape
 from rich.table import Table
 
+from fdtrain.minibatches import averages, title
 from fdtrain.progress import duration, size
 from fdtrain.rundir import RunDirectory
 
@@ -19,7 +20,13 @@ def summarize(run: RunDirectory) -> Table:
     train, physical, last = count["train", "all"], count["physical", "mpi"], rows[-1]
     seconds = environment["wall_seconds"]
     table = Table(title="Result", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_row("mse", f"train {last.mse_train:.5g}, test {last.mse_test:.5g} after {last.epoch} epochs")
+    reached = f"train {last.train:.5g}, test {last.test:.5g} {last.measure.unit}".rstrip()
+    table.add_row(last.measure.name, f"{reached} after {last.epoch} epoch{'s' * (last.epoch != 1)}")
+    if run.has_minibatches():
+        for name, (mean, own, some) in averages(run.read_minibatches()).items():
+            table.add_row(
+                "", f"{title(name)} {mean:.5g} on {some:,} of its mini-batches, train {own:.5g} on these"
+            )
     if train["rounds"]:
         table.add_row("disagreement", f"{last.disagreement:.4g}")
         table.add_row(

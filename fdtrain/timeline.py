@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fdtrain.formulas import expected_rounds
-from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Form, Kind, Round
+from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Kind, Outline, Round, plain
 from fdtrain.schedule import Schedule
 
 COLOURS: dict[Kind, str] = {
@@ -39,7 +39,7 @@ def render(schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = ()
     table.add_column("bytes", justify="right", no_wrap=True)
     for number, round_ in enumerate(schedule.rounds):
         if number < head or number >= len(schedule.rounds) - tail:
-            cells = [_cell(round_, kind, schedule.form, per_wave=per_wave) for kind in kinds]
+            cells = [_cell(round_, kind, schedule.outline, per_wave=per_wave) for kind in kinds]
             table.add_row(f"{number:,}", *cells, *_size(round_.width))
         elif number == head:
             left_out = len(schedule.rounds) - head - tail
@@ -56,7 +56,7 @@ def _cut(total: int, limit: int) -> tuple[int, int]:
     return max(limit, 0) - tail, tail
 
 
-def _cell(round_: Round, kind: Kind, form: Form, *, per_wave: bool) -> Text:
+def _cell(round_: Round, kind: Kind, outline: Outline, *, per_wave: bool) -> Text:
     entries = []
     for field in round_.fields:
         if field.kind != kind:
@@ -65,18 +65,17 @@ def _cell(round_: Round, kind: Kind, form: Form, *, per_wave: bool) -> Text:
             entries.append(f"[{field.start}:{field.start + field.width}]")
         elif kind == "consensus":
             entries.append(f"step {field.step}" + f" wave {field.wave}" * per_wave)
-        elif kind == "features":
-            entries.append(f"x{field.layer - 1}{'Θ1' * (form == 'sender')} wave {field.wave}")
         else:
-            entries.append(f"{'p' if form == 'receiver' else 'q'}{field.layer} wave {field.wave}")
+            hop = outline.hops[field.layer - 1]
+            symbol = plain(hop.sends if kind == "features" else hop.returns)
+            entries.append(f"{symbol} wave {field.wave}")
     return Text(", ".join(entries), style=COLOURS[kind])
 
 
 def _title(schedule: Schedule) -> Text:
-    sizes = "-".join(map(str, schedule.sizes))
     return Text.assemble(
         (schedule.scheme, "bold"),
-        f", {schedule.form} form, sizes {sizes}, B = {schedule.batch:,}, w = {schedule.wave:,}",
+        f", {schedule.outline.title}, B = {schedule.batch:,}, w = {schedule.wave:,}",
         f" ({len(schedule.waves):,} wave{'s' * (len(schedule.waves) != 1)})",
     )
 

@@ -14,17 +14,11 @@ from fdtrain.engine import Engine
 from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
 from fdtrain.ledger import Ledger
+from fdtrain.passes import Rows
 from fdtrain.team import Team
 
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
-
-
-class Rows(NamedTuple):
-    """Samples of a rank's own nodes: x [n, N, g_0], y [n, N, g_L]."""
-
-    x: Array
-    y: Array
 
 
 class Diverged(NamedTuple):
@@ -32,14 +26,21 @@ class Diverged(NamedTuple):
 
     minibatch: int
     node: int
-    layer: int
+    part: str  # of θ, in words
+
+
+class Log(NamedTuple):
+    """What a rank tells rank 0 while an epoch goes on."""
+
+    train_loss: Array  # [n, mini-batches since the last log] Σ_b ℓ_i before each update
+    diverged: Diverged | None
 
 
 @dataclass(frozen=True)
 class Report:
     """What a rank tells rank 0 at the end of an epoch."""
 
-    train_loss: Array  # [n, mini-batches] Σ_b ℓ_i before each update
+    train_loss: Array  # [n, mini-batches since the last log] Σ_b ℓ_i before each update
     test_loss: Array  # [n] Σ over the test samples
     theta: Array  # [n, p]
     gradient: Array  # [n, p] of the last mini-batch
@@ -53,8 +54,8 @@ class Service(Protocol):
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
         """The numbers of the rank's nodes [n] and their initial parameters [n, p]."""
 
-    def neighbourhoods(self, t: int) -> Sequence[Neighbourhood]:
-        """The topology of mini-batch t."""
+    def neighbourhoods(self, t: int) -> Sequence[Neighbourhood | None]:
+        """The topology of mini-batch t; None where it is the one that was served last."""
 
     def dataset(self) -> Sequence[tuple[Rows, Rows]]:
         """Training and test samples, where they are served at once."""
@@ -62,11 +63,14 @@ class Service(Protocol):
     def minibatch(self, t: int, chosen: Order) -> Sequence[Rows]:
         """The samples of mini-batch t, where they are streamed."""
 
-    def test(self, t: int) -> Sequence[Rows]:
-        """The test samples on the topology of mini-batch t, where they are streamed."""
+    def test(self, t: int, k: int) -> Sequence[tuple[Neighbourhood | None, Rows]]:
+        """The test samples' mini-batch k after mini-batch t, where they are streamed, and the topology for it."""
 
     def begin(self, epoch: int) -> Order | None:
         """The order of the epoch's samples; None ends the run."""
+
+    def log(self, logs: Sequence[Log]) -> bool:
+        """Take in what the ranks tell within an epoch; whether it is to go on."""
 
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         """Take in the ranks' reports."""
@@ -80,7 +84,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
     """
     serve = cast(Service, service)  # called on rank 0 only
     ids, theta = team.deal(lambda: serve.parameters())
-    engine = Engine(job.model, job.shift, job.loss, job.optimizer, job.mixing, team.transport, theta)
+    engine = Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta)
     rows = None if job.streamed else team.deal(lambda: serve.dataset())
     diverged: Diverged | None = None
     t = 0
@@ -88,27 +92,43 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
         if order is None:
             break
-        losses = []
+        losses: list[Array] = []
         for chosen in job.batches(order):
             if t == job.limit:
                 break
             if job.rewires_at(t):
-                engine.rewire(team.deal(lambda t: serve.neighbourhoods(t), t), job.programme)
+                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t))
             if rows is None:
-                x, y = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
+                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
             else:
-                x, y = rows[0].x[:, chosen], rows[0].y[:, chosen]
-            losses.append(engine.minibatch(job.schedule(len(chosen)), x, y))
+                part = Rows(rows[0].x[:, chosen], rows[0].y[:, chosen])
+            losses.append(engine.minibatch(job.schedule(len(chosen)), part))
             if diverged is None and not np.isfinite(engine.theta).all():
                 diverged = _locate(t, engine, ids)
             t += 1
-        x, y = rows[1] if rows is not None else team.deal(lambda t: serve.test(t), t - 1)
-        test_loss = engine.infer(job.test_schedule, x, y)
-        train_loss = np.stack(losses, axis=1)
+            if len(losses) == job.log_every:
+                logs = team.control.gather(Log(np.stack(losses, axis=1), diverged))
+                losses = []
+                if not team.share(lambda logs: serve.log(logs), logs):
+                    break
+        test_loss = np.zeros(len(ids))
+        for k in range(job.test_minibatches):
+            if rows is None:
+                hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k)
+                _rewire(engine, job, hood)
+            else:
+                part = rows[1]
+            test_loss += engine.infer(job.test_schedule, part)
+        train_loss = np.stack(losses, axis=1) if losses else np.zeros((len(ids), 0))
         report = Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)
         reports = team.control.gather(report)
         if reports is not None:
             serve.end(epoch, reports)
+
+
+def _rewire(engine: Engine, job: Job, hood: Neighbourhood | None) -> None:
+    if hood is not None:
+        engine.rewire(hood, job.programme)
 
 
 def follow(team: Team) -> None:
@@ -127,4 +147,4 @@ def log_to(folder: Path, team: Team) -> None:
 
 def _locate(t: int, engine: Engine, ids: NDArray[np.int64]) -> Diverged:
     node, number = np.argwhere(~np.isfinite(engine.theta))[0]
-    return Diverged(t, int(ids[node]), engine.model.layer_of(int(number)))
+    return Diverged(t, int(ids[node]), engine.model.part_of(int(number)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from fdtrain import reference
 from fdtrain.experiment import Experiment, make_recursion
+from fdtrain.oracles import Mixed, mixed
 
 Array = NDArray[np.float64]
 
@@ -21,16 +23,19 @@ class Trajectory(Protocol):
     def theta(self) -> Array:
         """After the mini-batches so far."""
 
-    def advance(self, W: reference.Matrix, gradients: Sequence[Array]) -> None:
-        """One mini-batch, with mixing matrix W [V, V] and the local gradients [V, p] that are mixed together: of the
-        whole mini-batch, or of every wave."""
+    def advance(self, parts: Sequence[Mixed]) -> None:
+        """One mini-batch, with the local gradients that are mixed together: of all, every wave or every sample."""
 
 
 class OracleTrajectory:
     """By the oracle's recursion."""
 
     def __init__(self, experiment: Experiment, theta: Array) -> None:
-        self._recursion, self._rate = make_recursion(experiment.config), experiment.rate
+        recursion = make_recursion(experiment.config)
+        self._rate, self._rounds = experiment.rate, recursion.consensus_rounds
+        self._naive = recursion.kind.startswith("naive_")
+        kind = recursion.kind.removeprefix("naive_")  # what comes after consensus
+        self._recursion = replace(recursion, kind=kind)
         self._max_norm = experiment.config.optimizer.clip_norm
         self._state = self._recursion.start(theta)
 
@@ -38,10 +43,13 @@ class OracleTrajectory:
     def theta(self) -> Array:
         return self._state.theta
 
-    def advance(self, W: reference.Matrix, gradients: Sequence[Array]) -> None:
+    def advance(self, parts: Sequence[Mixed]) -> None:
         if self._max_norm is not None:
-            gradients = [reference.clip_rows(gradient, self._max_norm) for gradient in gradients]
-        total = np.sum(gradients, axis=0)
+            parts = [Mixed(W, reference.clip_rows(gradients, self._max_norm)) for W, gradients in parts]
+        if self._naive:
+            W, total = None, mixed(parts, self._rounds)
+        else:
+            ((W, total),) = parts
         self._state = self._recursion.advance(self._state, W, total, self._rate(self._state.t))
 
 
@@ -56,8 +64,7 @@ class OwnTrajectory:
     def theta(self) -> Array:
         return self._optimizer.theta(self._state)
 
-    def advance(self, W: reference.Matrix, gradients: Sequence[Array]) -> None:
-        mixed = np.sum([self._optimizer.outgoing(self._state, gradient) for gradient in gradients], axis=0)
-        for _ in range(self._rounds):
-            mixed = np.asarray(W @ mixed)
-        self._state = self._optimizer.step(np.sum(gradients, axis=0), mixed, self._state)
+    def advance(self, parts: Sequence[Mixed]) -> None:
+        outgoing = [Mixed(W, self._optimizer.outgoing(self._state, gradients)) for W, gradients in parts]
+        total = np.sum([gradients for _, gradients in parts], axis=0)
+        self._state = self._optimizer.step(total, mixed(outgoing, self._rounds), self._state)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import reference, rng
+from fdtrain import rng
 from fdtrain.experiment import Experiment, run_job
 from fdtrain.graph import Graph
 from fdtrain.job import Job
-from fdtrain.service import Host, Outcome
+from fdtrain.service import Host, Outcome, Topology
 from fdtrain.tasks.base import DataService, Samples
 from fdtrain.team import Team
-from fdtrain.topology.service import TopologyService
 
 Array = NDArray[np.float64]
 
@@ -27,28 +25,28 @@ class Trials:
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self.experiment, self._team = experiment, team
         self.job = experiment.job
-        self.model = experiment.oracle
+        self.oracle = experiment.oracle
 
     def run(self, theta: Array, limit: int) -> Outcome:
         """The experiment's first `limit` mini-batches, from `theta` [V, p]."""
         job = replace(self.job, limit=limit, epochs=-(-limit // self.job.minibatches))
         return self.execute(job, self.experiment.topology, self.experiment.data, theta)
 
-    def execute(self, job: Job, topology: TopologyService, data: DataService, theta: Array) -> Outcome:
+    def execute(self, job: Job, topology: Topology, data: DataService, theta: Array) -> Outcome:
         """Any job, from `theta` [V, p]."""
         host = Host(job, topology, data, theta, self._team.size)
         run_job(job, self._team, host)
         return host.outcome
 
-    def minibatches(self, count: int) -> Iterator[tuple[Graph, Any, Samples]]:
-        """Graph, shift matrix and samples of the first mini-batches, as the oracle sees them: whole."""
+    def minibatches(self, count: int) -> Iterator[tuple[Graph, Samples]]:
+        """Graph and samples of the first mini-batches, as the oracle sees them: whole."""
         job, data, topology = self.job, self.experiment.data, self.experiment.topology
         for t in range(count):
             epoch, k = divmod(t, job.minibatches)
             graph = topology.graph(t)
             chosen = data.order(epoch)[k * job.batch : (k + 1) * job.batch]
             samples = self.experiment.samples(t, chosen, graph)
-            yield graph, reference.shift_matrix(graph.adjacency(), job.shift), samples
+            yield graph, samples
 
     def equal_theta(self) -> Array:
         """The first node's initial θ at every node, [V, p]."""

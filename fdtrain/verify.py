@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import numpy as np
 
-from fdtrain import reference
 from fdtrain.exact_consensus import exact_consensus
-from fdtrain.experiment import Experiment, mixing_matrix
+from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.optimizers import PluginConfig
 from fdtrain.rounds import BYTES_PER_NUMBER
-from fdtrain.tasks.base import Samples
 from fdtrain.team import Team
 from fdtrain.trajectory import OracleTrajectory, OwnTrajectory, Trajectory
 from fdtrain.trials import Trials, relative
@@ -40,7 +37,7 @@ class Verifier:
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self._experiment, self._job = experiment, experiment.job
         self._trials = Trials(experiment, team)
-        self._model = self._trials.model
+        self._oracle = self._trials.oracle
 
     def quick(self) -> list[Comparison]:
         """Comparisons 1, 2 and 5 on the first mini-batch."""
@@ -56,12 +53,11 @@ class Verifier:
         return [gradient, average, self.trajectory(minibatches), self.exact_consensus(minibatches), *cost]
 
     def forward(self) -> Comparison:
-        """1, without training: the network loss of the first mini-batch, inferred by messages."""
+        """1, without training: the network's measure of the first mini-batch, inferred by messages."""
         theta = self._trials.different_theta()
         outcome = self._trials.run(theta, limit=1)
-        _, S, samples = next(self._trials.minibatches(1))
-        wanted = reference.mse(samples.y, self._model.forward(S, samples.x, theta))
-        error = relative(np.array(outcome.rows[-1].mse_train), np.array(wanted))
+        wanted = self._oracle.measure(*next(self._trials.minibatches(1)), theta)
+        error = relative(np.array(outcome.rows[-1].train), np.array(wanted))
         return Comparison(1, "forward pass, different θ at every node", error, 1e-12)
 
     def gradient(self) -> Comparison:
@@ -72,8 +68,7 @@ class Verifier:
         """
         theta = self._trials.different_theta()
         outcome = self._trials.run(theta, limit=1)
-        _, S, samples = next(self._trials.minibatches(1))
-        wanted = self._model.local_gradients(S, samples.x, samples.y, theta)
+        wanted = self._oracle.local_gradients(*next(self._trials.minibatches(1)), theta)
         norms = np.linalg.norm(wanted, axis=1)
         scale = np.maximum(norms, 1e-3 * norms.max() if norms.max() > 0 else 1.0)
         error = np.linalg.norm(outcome.gradient - wanted, axis=1) / scale
@@ -83,8 +78,7 @@ class Verifier:
         """2: with equal θ, the mean of the local gradients is the centralized gradient of ℓ."""
         theta = self._trials.equal_theta()
         outcome = self._trials.run(theta, limit=1)
-        _, S, samples = next(self._trials.minibatches(1))
-        wanted = self._model.centralized_gradient(S, samples.x, samples.y, theta[0])
+        _, wanted = self._oracle.shared_pass(*next(self._trials.minibatches(1)), theta[0])
         error = relative(outcome.gradient.mean(axis=0), wanted)
         return Comparison(2, "mean local gradient = centralized gradient", error, 1e-12)
 
@@ -95,12 +89,10 @@ class Verifier:
         config = self._experiment.config
         own = isinstance(config.optimizer, PluginConfig)
         steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(self._experiment, theta)
-        for graph, S, samples in self._trials.minibatches(minibatches):
-            W = mixing_matrix(config, graph)
-            gradients = [
-                self._model.local_gradients(S, *part, steps.theta) for part in self._consensus_parts(samples)
-            ]
-            steps.advance(W, gradients)
+        rule = mixing_rule(config)
+        for graph, samples in self._trials.minibatches(minibatches):
+            schedule = self._job.schedule(len(samples.x))
+            steps.advance(self._oracle.consensus(graph, samples, steps.theta, schedule, rule))
         error = relative(outcome.theta, steps.theta)
         name = f"every θ after {minibatches} mini-batches"
         name += ", by your optimizer's own step on global matrices" if own else ""
@@ -130,11 +122,3 @@ class Verifier:
             )
             for name, found, wanted in pairs
         ]
-
-    def _consensus_parts(self, samples: Samples) -> list[Samples]:
-        """The samples whose gradients are mixed together."""
-        schedule = self._job.schedule(len(samples.x))
-        if schedule.exchange != "after_wave":
-            return [samples]
-        stops = [0, *accumulate(schedule.waves)]
-        return [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]

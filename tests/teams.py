@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fdtrain.job import Job
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.losses import SquaredError
 from fdtrain.mixing import Metropolis
+from fdtrain.networks import ShiftNetwork
 from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.rates import Constant
 from fdtrain.service import EpochRow, Host
@@ -81,8 +82,11 @@ class Given:
     def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
         return Samples(self.train.x[chosen], self.train.y[chosen] + graph.degrees[:, None])
 
-    def test(self, graph: Graph) -> Samples:
-        return Samples(self.held_out.x, self.held_out.y + graph.degrees[:, None])
+    def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
+        return graph, Samples(self.held_out.x, self.held_out.y + graph.degrees[:, None])
+
+    def baselines(self, t: int) -> Mapping[str, float]:
+        return {}
 
     def theta(self) -> np.ndarray | None:
         return self.parameters
@@ -94,12 +98,12 @@ def samples(n: int, nodes: int, sizes: Sequence[int], rng: np.random.Generator) 
 
 def make_job(model: Gcnn, data: Given, **settings: Any) -> Job:
     defaults = {
-        "shift": "laplacian", "optimizer": DSGD(Constant(0.003)), "mixing": Metropolis(),
+        "network": ShiftNetwork("laplacian"), "optimizer": DSGD(Constant(0.003)), "mixing": Metropolis(),
         "epochs": len(data.orders), "batch": 4, "wave": 1, "scheme": "piggyback_do", "slices": "idle",
         "consensus_rounds": 1, "streamed": data.streamed,
     }  # fmt: skip
     return Job(
-        model=model, loss=SquaredError(), train_samples=data.train_samples, test_samples=data.test_samples,
+        model=model, loss=SquaredError(model.outputs), train_samples=data.train_samples, test_samples=data.test_samples,
         **(defaults | settings),
     )  # fmt: skip
 

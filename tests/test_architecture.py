@@ -15,6 +15,7 @@ CORE = (
     "optim",
     "losses",
     "mixing",
+    "programs",
     "shifts",
     "schedule",
     "schemes",
@@ -33,10 +34,12 @@ ON_RANKS = (
     "bench_orders",
     "engine",
     "passes",
+    "networks",
     "aggregate",
     "wire",
     "ledger",
     "job",
+    "measure",
     "team",
     "errors",
     "transport",
@@ -49,14 +52,19 @@ DRIVER = (
     "config",
     "cost",
     "driver",
+    "evaluation",
     "exact_consensus",
     "experiment",
     "explain",
     "figures",
     "jobs",
     "learning_rates",
+    "minibatches",
+    "models",
     "optimizers",
+    "oracles",
     "outputs",
+    "problems",
     "progress",
     "reference",
     "report",
@@ -65,6 +73,7 @@ DRIVER = (
     "schema",
     "section",
     "service",
+    "sizes",
     "summary",
     "sweep",
     "tasks",
@@ -192,7 +201,7 @@ def test_the_oracle_shares_no_code_with_what_it_checks() -> None:
 def test_the_mathematics_knows_no_ranks_and_no_driver(module: str) -> None:
     for name in imports(module):
         assert not inside(
-            name, "transport", "wire", "engine", "passes", "training", "team", "worker", *DRIVER
+            name, "transport", "wire", "engine", "passes", "networks", "training", "team", "worker", *DRIVER
         ), name
         assert not of("mpi4py", {name})
 

@@ -76,8 +76,8 @@ def test_given_order_and_parameters_train_as_the_oracle_does(tmp_path: Path, wav
     assert np.linalg.norm(outcome.theta - theta) <= 1e-12 * np.linalg.norm(theta)
     assert len(outcome.rows) == EPOCHS
     for row, result in zip(outcome.rows, results, strict=True):
-        assert row.mse_train == pytest.approx(result.mse_train, rel=1e-12)
-        assert row.mse_test == pytest.approx(result.mse_test, rel=1e-12)
+        assert row.train == pytest.approx(result.mse_train, rel=1e-12)
+        assert row.test == pytest.approx(result.mse_test, rel=1e-12)
         assert row.disagreement == pytest.approx(result.disagreement, rel=1e-12)
 
 

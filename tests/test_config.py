@@ -154,7 +154,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"optimizer": {"kind": "d_sgd", "mixing": LAPLACIAN | {"betta": 1}}},
         "mixing.betta: unknown key of laplacian; did you mean",
     ),
-    ({"task": {"sample": 3}}, "task.sample: unknown key; did you mean 'test_samples'?"),
+    ({"task": {"sample": 3}}, "task.sample: unknown key of node_regression; did you mean 'test_samples'?"),
+    ({"model": {"initt": {}}}, "config: model.initt: unknown key of gcnn; did you mean 'init'?"),
     ({"a\nb": 1}, "config: a b: unknown key; known: model, name, "),
     # kinds
     (
@@ -182,9 +183,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"optimizer": {"kind": "d_sgd", "mixing": {"beta": 1}}},
         "mixing: needs a 'kind', one of metropolis, laplacian",
     ),
-    ({"task": {"kind": "other"}}, "task.kind: input should be 'node_regression', found 'other'"),
+    ({"model": {"kind": "gcn"}}, "unknown 'gcn', must be one of 'gcnn', 'uwmmse'; did you mean 'gcnn'?"),
+    (
+        {"task": {"kind": "other"}},
+        "task.kind: unknown 'other', must be one of 'node_regression', 'power_allocation'",
+    ),
     # types
-    ({"topology": 3}, "topology: input should be a valid dictionary"),
+    ({"topology": 3}, "topology: must be a section of keys, {key: value, …}, found 3"),
     ({"model": [1]}, "model: must be a section of keys, {key: value, …}, found [1]"),
     ({"model": {"sizes": 2}}, "model.sizes: input should be a list, found 2"),
     ({"model": {"sizes": [2.5, 1]}}, "model.sizes.0: input should be a valid integer"),
@@ -264,7 +269,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"training": {"early_stop": {"patience": 1, "metric": "mse"}}},
-        "early_stop.metric: input should be 'mse_train' or 'mse_test', found 'mse'",
+        "early_stop.metric: input should be 'train', 'test', 'mse_train', 'mse_test', ",
     ),
     (
         {"training": {"early_stop": {"patience": 1, "min_delta": 1}}},

@@ -113,6 +113,8 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
         assert given["ranks"] in ("auto", "pure") or 1 <= int(given["ranks"]) <= nodes
         options += ["--allow-plugins"] * given["allow_plugins"]
         overrides += ["training.epochs=1", f"training.wave={settings.training.batch}"]
+        if settings.task.kind == "power_allocation":
+            overrides += ["task.minibatches=2", "task.test_minibatches=2"]
         options += ["--ranks", "1", *([given["what"]] if command == "bench" else []), given["config_name"]]
     if command == "run":
         options += ["--out", str(tmp_path / "run"), "--no-figures"]
@@ -127,6 +129,13 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
             if not Path(path).exists():
                 run(resources.find_config("ci/smoke"), out=path, verify=False)
         options += ["--out", str(tmp_path / "report.html"), *map(str, given["directories"])]
+    elif command == "evaluate":
+        path = given["directory"]
+        if not path.exists():
+            small = ["task.minibatches=2", "task.test_minibatches=1", "training.batch=2", "training.wave=2"]
+            settings = config.load(resources.find_config("paper/power_allocation"), small)
+            run(settings, out=path, verify=False)
+        options, overrides = [*rest, "--minibatches", "1", "--ranks", "1"], []  # the last of an option counts
     arguments = [command, *options, *overrides] if options else [command, *rest]
     if command == "cost":
         arguments += ["--ranks", "1"]
@@ -152,15 +161,20 @@ def test_extras_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_yaml_blocks_are_configurations(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sections are tried in the place of the quickstart's."""
+    """Sections are tried in the place of the quickstart's, or of those of power allocation."""
     monkeypatch.chdir(folder)
-    whole = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
+    bases = [
+        yaml.safe_load((ROOT / "configs" / name).read_text(encoding="utf-8"))
+        for name in ("quickstart.yaml", "paper/power_allocation.yaml")
+    ]
     for block in blocks(page, "yaml"):
         loaded = yamlfile.parse(block, page.name)
         if "axes" in loaded:
             (folder / "sweep.yaml").write_text(block, encoding="utf-8")
             assert not any(point.error for point in plan.load(folder / "sweep.yaml").points)
             continue
+        kinds = {loaded.get(section, {}).get("kind") for section in ("task", "model")}
+        whole = bases[bool(kinds & {"power_allocation", "uwmmse"})]
         config.from_mapping({**whole, **loaded}, source=page.name, base=folder)
 
 

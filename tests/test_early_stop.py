@@ -70,7 +70,7 @@ def test_early_stop(tmp_path: Path, mode: str, metric: str) -> None:
     change: dict[str, Any] = {"training": {"mode": mode, "epochs": 40}, "optimizer": {"kind": kind, "lr": lr}}
     whole = driver.run(content(change), out=tmp_path / "whole", verify=False)
     assert outcome(tmp_path / "whole") == "complete"
-    values = [getattr(row, metric) for row in whole.rows]
+    values = [row.columns()[metric] for row in whole.rows]
     best, since, end = math.inf, 0, None
     for epoch, value in enumerate(values, start=1):
         if value < 0.95 * best:

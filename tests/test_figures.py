@@ -17,6 +17,7 @@ from pictures import strict_arithmetic as strict_arithmetic
 from fdtrain.errors import InputError
 from fdtrain.figures import curves, draw_run, draw_schedule, draw_topology, layout
 from fdtrain.graph import Graph
+from fdtrain.layers.gcnn import gcnn_outline
 from fdtrain.rundir import RunDirectory
 from fdtrain.schedule import build
 from fdtrain.service import EpochRow
@@ -70,8 +71,8 @@ def test_curves_hold_the_metrics_against_cumulative_cost(tmp_path: Path, drawn: 
         train, test = axes.lines
         assert (train.get_label(), test.get_label()) == ("train", "test")
         np.testing.assert_array_equal(train.get_xdata(), x)
-        np.testing.assert_array_equal(train.get_ydata(), [r.mse_train for r in rows])
-        np.testing.assert_array_equal(test.get_ydata(), [r.mse_test for r in rows])
+        np.testing.assert_array_equal(train.get_ydata(), [r.train for r in rows])
+        np.testing.assert_array_equal(test.get_ydata(), [r.test for r in rows])
         assert axes.get_yscale() == "log"
     assert "MB" in by_bytes.get_xlabel()
     np.testing.assert_array_equal(disagreement.lines[0].get_xdata(), np.arange(1, 21))
@@ -196,15 +197,17 @@ def test_above_five_thousand_nodes_the_picture_says_why_it_is_empty(tmp_path: Pa
     assert "5,001 nodes, 5,001 edges:\nnot drawn" in texts(drawn[0])
 
 
+PAPER = gcnn_outline([10, 10, 1], "receiver")
 # scheme and fields; columns of 0.34 inches, lanes of 0.62 inches
 SCHEDULES: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
-    "paper": ("piggyback_do", {"sizes": [10, 10, 1], "batch": 100, "travelling": 220}, (26, 3)),
-    "sender": ("piggyback_do", {"sizes": [5, 8, 4, 2], "batch": 6, "wave": 2, "form": "sender",
+    "paper": ("piggyback_do", {"outline": PAPER, "batch": 100, "travelling": 220}, (26, 3)),
+    "sender": ("piggyback_do", {"outline": gcnn_outline([5, 8, 4, 2], "sender"), "batch": 6, "wave": 2,
                                 "travelling": 160, "slices": "even"}, (12, 3)),
-    "inference": ("inference", {"sizes": [10, 10, 1], "batch": 20}, (26, 1)),
-    "one round": ("inference", {"sizes": [3, 1], "batch": 1}, (1, 1)),
-    "no backward": ("piggyback_do", {"sizes": [3, 1], "batch": 26, "travelling": 6}, (26, 2)),
-    "fused": ("piggyback_do", {"sizes": [10, 10, 1], "batch": 1000, "wave": 1000, "travelling": 220}, (3, 3)),
+    "inference": ("inference", {"outline": PAPER, "batch": 20}, (26, 1)),
+    "one round": ("inference", {"outline": gcnn_outline([3, 1], "receiver"), "batch": 1}, (1, 1)),
+    "no backward": ("piggyback_do", {"outline": gcnn_outline([3, 1], "receiver"), "batch": 26,
+                                     "travelling": 6}, (26, 2)),
+    "fused": ("piggyback_do", {"outline": PAPER, "batch": 1000, "wave": 1000, "travelling": 220}, (3, 3)),
 }  # fmt: skip
 
 

@@ -10,12 +10,15 @@ import pytest
 from fdtrain.engine import Engine
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.layers.activations import ACTIVATIONS, activation
-from fdtrain.layers.gcnn import Gcnn, ReceiverLayer, SenderLayer, by_node, by_wave
+from fdtrain.layers.gcnn import Gcnn, ReceiverLayer, SenderLayer, gcnn_outline
+from fdtrain.layers.waves import by_node, by_wave
 from fdtrain.losses import SquaredError
 from fdtrain.mixing import Metropolis
+from fdtrain.networks import ShiftNetwork
 from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.rates import Constant
 from fdtrain.partition import block
+from fdtrain.passes import Rows
 from fdtrain.schedule import build
 from fdtrain.team import Team, in_threads
 from fdtrain.transport.base import Transport
@@ -75,7 +78,7 @@ def test_leaky_relu_has_the_models_slope() -> None:
         (Gcnn((1, 1), ("leaky_relu",)), -0.02),
     ):
         y = np.empty(1)
-        model.layers[0].activation.apply(np.array([-2.0]), y)  # type: ignore[attr-defined]
+        model.convolutions[0].activation.apply(np.array([-2.0]), y)  # type: ignore[attr-defined]
         assert y.tolist() == [wanted]
 
 
@@ -96,7 +99,9 @@ def test_parameters_have_names_and_places(form: Any) -> None:
             assert view[i].reshape(-1).tolist() == wanted.tolist()
     views["Theta1_2"][1, 0, 1] = -1  # views, not copies
     assert theta[1, 33] == -1
-    for number, (layer, part) in enumerate(zip(model.layers, model.layer_views(theta), strict=True), start=1):
+    for number, (layer, part) in enumerate(
+        zip(model.convolutions, model.arrange(theta), strict=True), start=1
+    ):
         assert part.shape == (3, *layer.parameter_shape)
         both = part.reshape(3, 2, layer.g_in, layer.g_out)
         np.testing.assert_array_equal(both[:, 0], views[f"Theta0_{number}"])
@@ -108,8 +113,8 @@ def test_parameters_have_names_and_places(form: Any) -> None:
 def test_forms_differ_in_what_they_send() -> None:
     receiver, sender = ReceiverLayer(3, 5, activation("tanh")), SenderLayer(3, 5, activation("tanh"))
     assert (receiver.message_width, sender.message_width) == (3, 5)
-    assert isinstance(Gcnn((3, 5), ("tanh",), "sender").layers[0], SenderLayer)
-    assert isinstance(Gcnn((3, 5), ("tanh",)).layers[0], ReceiverLayer)
+    assert isinstance(Gcnn((3, 5), ("tanh",), "sender").convolutions[0], SenderLayer)
+    assert isinstance(Gcnn((3, 5), ("tanh",)).convolutions[0], ReceiverLayer)
 
 
 @pytest.mark.parametrize(("batch", "wave"), [(6, 2), (7, 3), (5, 5), (4, 1), (1, 1)])
@@ -129,13 +134,21 @@ def test_waves_hold_the_samples_in_order(batch: int, wave: int) -> None:
 def test_squared_error() -> None:
     output, label = np.array([[[1.0, 2.0], [3.0, 5.0]]]), np.array([[[0.0, 4.0], [3.5, 5.0]]])
     out = np.empty_like(output)
-    SquaredError().gradient(output, label, out)
+    SquaredError(2).gradient(output, label, 2, out)
     assert out.tolist() == [[[2, -4], [-1, 0]]]
-    assert SquaredError().per_node(output, label).tolist() == [5.25]
+    assert SquaredError(2).per_node(output, label).tolist() == [5.25]
 
 
 def engine(model: Gcnn, shift: str, theta: np.ndarray, transport: Transport) -> Engine:
-    return Engine(model, shift, SquaredError(), DSGD(Constant(0.1)), Metropolis(), transport, theta)
+    return Engine(
+        model,
+        ShiftNetwork(shift),
+        SquaredError(model.outputs),
+        DSGD(Constant(0.1)),
+        Metropolis(),
+        transport,
+        theta,
+    )
 
 
 def alone() -> Transport:
@@ -148,11 +161,11 @@ def test_two_nodes_one_sample_by_hand(form: Any) -> None:
     graph = Graph.from_adjacency([[0.0, 3.0], [2.0, 0.0]])
     model = Gcnn((1, 1), ("identity",), form)
     theta = np.array([[5.0, 7.0], [11.0, 13.0]])  # Θ0, Θ1 of each node
-    schedule = build("piggyback_do", sizes=(1, 1), batch=1, form=form, travelling=2)
+    schedule = build("piggyback_do", outline=gcnn_outline((1, 1), form), batch=1, travelling=2)
     solo = engine(model, "adjacency", theta, alone())
     (hood,) = neighbourhoods(graph, np.zeros(2, dtype=int), 1)
     solo.rewire(hood, [("train", schedule)])
-    loss = solo.minibatch(schedule, np.array([[[10.0]], [[100.0]]]), np.array([[[1.0]], [[2.0]]]))
+    loss = solo.minibatch(schedule, Rows(np.array([[[10.0]], [[100.0]]]), np.array([[[1.0]], [[2.0]]])))
     if form == "receiver":
         y = np.array([10 * 5 + 3 * 100 * 7, 100 * 11 + 2 * 10 * 13])
         q = 2 * (y - [1, 2])
@@ -189,8 +202,9 @@ def test_messages_compute_the_slope_of_the_loss(activations: tuple[str, ...], fo
     model = Gcnn(sizes, activations, form, 0.2)
     theta = rng.uniform(-1, 1, (4, model.num_parameters))
     x, y = rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3, 2))
-    schedule = build("piggyback_do", sizes=sizes, batch=3, wave=2, form=form, travelling=model.num_parameters)
-    test = build("inference", sizes=sizes, batch=3, wave=3, form=form)
+    outline = gcnn_outline(sizes, form)
+    schedule = build("piggyback_do", outline=outline, batch=3, wave=2, travelling=model.num_parameters)
+    test = build("inference", outline=outline, batch=3, wave=3)
     owner = block(4, 3)
     hoods = neighbourhoods(graph, owner, 3)
 
@@ -198,7 +212,7 @@ def test_messages_compute_the_slope_of_the_loss(activations: tuple[str, ...], fo
         ids = hoods[team.rank].ids
         part = engine(model, "laplacian", theta[ids], team.transport)
         part.rewire(hoods[team.rank], [("train", schedule)])
-        part.minibatch(schedule, x[ids], y[ids])
+        part.minibatch(schedule, Rows(x[ids], y[ids]))
         parts = team.control.gather(part.grad)
         return None if parts is None else np.concatenate(parts)
 
@@ -210,7 +224,7 @@ def test_messages_compute_the_slope_of_the_loss(activations: tuple[str, ...], fo
         losses = []
         for shifted in (theta[i, k] + step, theta[i, k] - step):
             probe.theta[i, k] = shifted
-            losses.append(probe.infer(test, x, y).sum())
+            losses.append(probe.infer(test, Rows(x, y)).sum())
         probe.theta[i, k] = theta[i, k]
         slope[i, k] = (losses[0] - losses[1]) / (2 * step)
     assert np.linalg.norm(gradient - slope) <= 1e-7 * np.linalg.norm(slope)
@@ -219,5 +233,5 @@ def test_messages_compute_the_slope_of_the_loss(activations: tuple[str, ...], fo
 
 def test_layer_sizes_chain() -> None:
     model = Gcnn((5, 4, 3, 2), ("tanh",) * 3)
-    assert [(layer.g_in, layer.g_out) for layer in model.layers] == list(pairwise((5, 4, 3, 2)))
+    assert [(layer.g_in, layer.g_out) for layer in model.convolutions] == list(pairwise((5, 4, 3, 2)))
     assert [(part.start, part.stop) for part in model.offsets] == [(0, 40), (40, 64), (64, 76)]

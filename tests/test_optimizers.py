@@ -18,6 +18,7 @@ from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.mixing import Laplacian, Metropolis
+from fdtrain.networks import ShiftNetwork
 from fdtrain.optim.adam import Adam
 from fdtrain.optim.clipped import Clipped, clip_rows
 from fdtrain.optim.dadam import DAdam
@@ -121,7 +122,8 @@ def by_messages(
 ) -> Host:  # fmt: skip
     optimizer = APPROACHES[name].make(rate or Constant(APPROACHES[name].lr))
     job = make_job(
-        made.model, made.data, shift=SHIFT, optimizer=optimizer if max_norm is None else Clipped(optimizer, max_norm),
+        made.model, made.data, network=ShiftNetwork(SHIFT),
+        optimizer=optimizer if max_norm is None else Clipped(optimizer, max_norm),
         mixing=MIXINGS[mixing][0], batch=BATCH, wave=wave, scheme=scheme, consensus_rounds=K,
         slices=("idle", "even")[wave // 2],
     )  # fmt: skip
@@ -134,7 +136,8 @@ def by_matrices(
     lr = rate or APPROACHES[name].lr
     return reference.train_distributed(
         made.oracle, SHIFT, mixing, MIXINGS[mixing][1], replace(APPROACHES[name].recursion, consensus_rounds=K), lr,
-        made.graph.adjacency(), *made.data.train, *made.data.held_out, made.theta, made.data.orders, BATCH, max_norm,
+        made.graph.adjacency(), *made.data.train[:2], *made.data.held_out[:2],
+        made.theta, made.data.orders, BATCH, max_norm,
     )  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def check_agreement(name: str, host: Host, wanted: Array, results: list[referenc
     assert error(host.outcome.theta, wanted) <= 1e-10
     assert len(host.outcome.rows) == len(results)
     for row, result in zip(host.outcome.rows, results, strict=True):
-        found, of_oracle = (row.mse_train, row.mse_test, row.disagreement), astuple(result)
+        found, of_oracle = (row.train, row.test, row.disagreement), astuple(result)
         assert found == pytest.approx(of_oracle, rel=1e-9)
     assert results[-1].mse_train < 0.7 * results[0].mse_train, "no healthy regime"
     if "naive" not in name:  # which mixes no parameters: θ^i that start apart stay apart
@@ -216,7 +219,8 @@ def test_redrawn_topologies_and_clipping_of_every_part(name: str, scheme: str, e
     data = replace(made.data, streamed=True)
     rate, max_norm = Exponential(approach.lr, 0.8, 2), 0.3
     job = make_job(
-        made.model, data, shift="laplacian", optimizer=Clipped(approach.make(rate), max_norm), batch=BATCH, wave=wave,
+        made.model, data, network=ShiftNetwork("laplacian"), optimizer=Clipped(approach.make(rate), max_norm),
+        batch=BATCH, wave=wave,
         scheme=scheme, consensus_rounds=K, redraw_every=every,
     )  # fmt: skip
     found = trained(job, TopologyService(source, 3), data, made.theta, 3)[0].outcome.theta
@@ -227,7 +231,7 @@ def test_redrawn_topologies_and_clipping_of_every_part(name: str, scheme: str, e
         graph, chosen = service.graph(t), data.orders[t // 2][BATCH * (t % 2) : BATCH * (t % 2 + 1)]
         A = graph.adjacency()
         S, W = reference.shift_matrix(A, "laplacian"), reference.mixing_matrix(A, "metropolis", 0.0)
-        x, y = data.minibatch(t, chosen, graph)
+        x, y, _ = data.minibatch(t, chosen, graph)
         parts = (
             [slice(b, b + wave) for b in range(0, len(x), wave)] if scheme == "per_sample" else [slice(None)]
         )
@@ -267,7 +271,8 @@ def test_naive_optimizers_on_a_complete_graph_are_the_centralized_ones() -> None
             host = by_messages(made, name, scheme, K, "metropolis", 3, 2)
             wanted, _ = reference.train_centralized(
                 made.oracle, SHIFT, replace(APPROACHES[name].recursion, kind=kind), APPROACHES[name].lr,
-                made.graph.adjacency(), *made.data.train, *made.data.held_out, made.theta[0], made.data.orders, BATCH,
+                made.graph.adjacency(), *made.data.train[:2], *made.data.held_out[:2],
+                made.theta[0], made.data.orders, BATCH,
             )  # fmt: skip
             assert error(host.outcome.theta, np.tile(wanted, (NODES, 1))) <= 1e-11
 
@@ -644,9 +649,9 @@ def test_centralized_training_by_hand(kind: str, clip: float | None) -> None:
                 theta = theta - lr * (m / (1 - 0.7**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-2)
             else:
                 theta = theta - lr * math.sqrt(1 - 0.95**t) / (1 - 0.7**t) * m / (np.sqrt(v) + 1e-2)
-        after = [(forward(x)[1] - y) ** 2 for x, y in zip(*test, strict=True)]
-        assert row.mse_train == pytest.approx(np.mean(losses), rel=1e-11)
-        assert row.mse_test == pytest.approx(np.mean(after), rel=1e-11)
+        after = [(forward(x)[1] - y) ** 2 for x, y in zip(test.x, test.y, strict=True)]
+        assert row.train == pytest.approx(np.mean(losses), rel=1e-11)
+        assert row.test == pytest.approx(np.mean(after), rel=1e-11)
         assert (row.epoch, row.disagreement, row.rounds, row.messages, row.bytes) == (epoch + 1, 0, 0, 0, 0)
     assert error(result.theta, np.tile(theta, (9, 1))) <= 1e-11
     np.testing.assert_allclose(result.node_loss, np.mean(after, axis=0)[:, 0], rtol=1e-10)
@@ -673,7 +678,7 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # sections optimize
     ({"kind": "d_sgd"}, {"early_stop": {"patience": 0}}, "early_stop.patience: input should be greater than"),
     (
         {"kind": "d_sgd"}, {"early_stop": {"patience": 1, "metric": "disagreement"}},
-        "early_stop.metric: input should be 'mse_train' or 'mse_test', found 'disagreement'",
+        "early_stop.metric: input should be 'train', 'test', 'mse_train', 'mse_test', ",
     ),
 ]  # fmt: skip
 UNFIT += [

@@ -16,14 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import fdtrain, one_line_error
+from rated import rated_run
 
 import fdtrain as package
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
+from fdtrain.layers.gcnn import gcnn_outline
+from fdtrain.minibatches import averages, running_mean
 from fdtrain.report import default_file, read_runs, write_report
 from fdtrain.report.cells import spread
 from fdtrain.report.charts import MAX_ROUNDS, ledger, schedule
 from fdtrain.report.compare import differing, group
+from fdtrain.report.curves import MAX_MEANS
 from fdtrain.report.network import CELLS, draw, places
 from fdtrain.report.page import embed
 from fdtrain.report.plans import plans
@@ -205,12 +209,12 @@ def test_the_bars_of_the_ledger_are_its_bytes(made: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["inference", "piggyback_do"])
 def test_a_schedule_is_drawn_round_by_round(scheme: str) -> None:
-    plan = build(scheme, sizes=[5, 4, 2], batch=30, wave=1, travelling=99)
+    plan = build(scheme, outline=gcnn_outline([5, 4, 2], "receiver"), batch=30, wave=1, travelling=99)
     bars = schedule(plan)["data"]
     assert [sum(heights) for heights in zip(*(bar["y"] for bar in bars), strict=True)] == [
         round_.width for round_ in plan.rounds
     ]
-    long = build(scheme, sizes=[5, 4, 2], batch=MAX_ROUNDS, wave=1, travelling=99)
+    long = build(scheme, outline=gcnn_outline([5, 4, 2], "receiver"), batch=MAX_ROUNDS, wave=1, travelling=99)
     assert len(schedule(long)["data"][0]["x"]) < MAX_ROUNDS < len(long.rounds)
     assert schedule(long)["data"][0]["x"][-1] == len(long.rounds) - 1
 
@@ -576,3 +580,104 @@ def test_clicks_select_hide_and_sort(text: str, tmp_path: Path) -> None:
     drawn = [a["data-figure"] for _, a in Elements(dom).tags if a.get("data-drawn")]
     assert "network-1" in drawn
     assert 'data-rounds="13 to 60"' in dom
+
+
+def test_a_rate_is_called_so_and_has_its_unit(tmp_path: Path) -> None:
+    run = rated_run(tmp_path / "run", epochs=2, minibatches=400)
+    text = page(run.path, out=tmp_path / "a.html")
+    assert not re.search(r"\bMSE\b", text.split('<script type="application/json"')[0])
+    for fact in ("train sum rate", "test sum rate", "average WMMSE 4", "average WMMSE 100"):
+        assert f"<dt>{fact}</dt>" in text
+    means = averages(run.read_minibatches())
+    assert (
+        f'title="{means["wmmse_100"].mean:.17g} on 40 mini-batches; the run itself on the same ones: ' in text
+    )
+    assert f">{means['wmmse_100'].mean:.4g} (own {means['wmmse_100'].own:.4g})</dd>" in text
+    told = data_of(text)
+    assert {
+        "key": "rate_test",
+        "label": "test sum rate",
+        "axis": "test sum rate (bit/s/Hz)",
+        "linear": True,
+    } in told["curves"]["y"]
+    colours = told["figures"]["network-0"]["data"][-1]["marker"]
+    assert colours["colorbar"]["title"]["text"] == "test rate (bit/s/Hz)"  # linear, although it spans much
+    np.testing.assert_allclose(colours["color"], np.linspace(0.1, 9.0, 6), rtol=1e-5)
+
+
+def test_minibatches_are_running_means(tmp_path: Path) -> None:
+    run = rated_run(tmp_path / "run", epochs=2, minibatches=400)
+    found = data_of(page(run.path, out=tmp_path / "a.html"))["curves"]
+    assert [x["key"] for x in found["x"]][:2] == ["minibatches", "epochs"]
+    told, rows = found["runs"][0]["minibatches"], run.read_minibatches()
+    x, y = running_mean(np.arange(1.0, 401.0), np.array([row.train for row in rows]), 20)
+    assert (told["column"], told["window"], told["of_epoch"]) == ("rate_train", 20, 200)
+    np.testing.assert_array_equal(told["x"], x)
+    np.testing.assert_allclose(told["y"], y, rtol=1e-8)
+    assert [one["label"].split(",")[0] for one in told["baselines"]] == ["WMMSE 4", "WMMSE 100"]
+    assert len(told["baselines"][1]["x"]) == 38  # of 40, as a mean begins when there is enough of it
+    assert len(told["single"]["x"]) == 400
+    (run.path / "environment.json").write_text('{"outcome": "interrupted"}', encoding="utf-8")
+    other = rated_run(tmp_path / "other", minibatches=20_000)
+    found = data_of(page(run.path, other.path, out=tmp_path / "b.html"))["curves"]["runs"]
+    assert found[0]["minibatches"]["of_epoch"] is None
+    assert "single" not in found[0]["minibatches"]
+    assert len(found[1]["minibatches"]["x"]) <= MAX_MEANS + 1
+    assert found[1]["minibatches"]["x"][-1] == 20_000
+    (run.path / "minibatches.csv").write_text("minibatch,rate_train\n1,x\n", encoding="utf-8")
+    runs, _ = read_runs([run.path])
+    assert runs[0].minibatches == []
+    assert any(note.startswith("minibatches.csv cannot be read") for note in runs[0].notes)
+
+
+def test_runs_of_two_measures_in_one_table(made: Path, tmp_path: Path) -> None:
+    rated = rated_run(tmp_path / "rated", minibatches=30)
+    runs, _ = read_runs([made / "one", rated.path])
+    table, _ = compare(runs)
+    for name in ("train MSE", "test MSE", "train sum rate", "test sum rate", "average WMMSE 4"):
+        cells = [row[table.head.index(name)].text for row in table.rows]
+        assert (cells[0] == "–", cells[1] == "–") == (not name.endswith(" MSE"), name.endswith(" MSE"))
+    again = rated_run(tmp_path / "again", minibatches=30, config={"name": "rated", "seed": 1})
+    runs, _ = read_runs([rated.path, again.path])
+    table, _ = summary(runs, group(runs))
+    assert table.head == ["setting", "train sum rate", "test sum rate"]
+    assert "average WMMSE 4 17" in summary(runs, group(runs))[1]  # the same for all
+
+
+@needs_browser
+def test_the_page_draws_minibatches_with_what_others_reach(tmp_path: Path) -> None:
+    one = rated_run(tmp_path / "one", minibatches=400)
+    two = rated_run(tmp_path / "two", epochs=4, minibatches=400, config={"training": {"epochs": 4}})
+    hand = """
+    const kept = ({ x, y, name, showlegend }) => ({ x, y, name, showlegend });
+    const told = document.createElement("pre");
+    told.id = "told";
+    told.textContent = JSON.stringify(document.getElementById("curve").data.map(kept));
+    document.body.append(told);
+    """
+
+    def traces_of(dom: str) -> Any:
+        found = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
+        assert found
+        return json.loads(found[1])
+
+    dom, console = browse(page(one.path, out=tmp_path / "a.html"), tmp_path, "", hand)
+    assert console == []
+    chart = chart_of(dom)
+    assert [chart[f"data-{key}"] for key in ("x", "y", "scale")] == ["minibatches", "rate", "linear"]
+    means = averages(one.read_minibatches())
+    named = [trace["name"] for trace in traces_of(dom) if trace.get("showlegend") and trace.get("name")]
+    said = [f"WMMSE {k}, average {means[f'wmmse_{k}'].mean:.4g}" for k in (4, 100)]
+    assert named == ["test", "train", *said]
+    text = page(one.path, two.path, out=tmp_path / "b.html")
+    dom, console = browse(text, tmp_path)
+    assert console == []
+    chart = chart_of(dom)
+    assert [chart[f"data-{key}"] for key in ("x", "y", "traces")] == ["minibatches", "rate_train", "2"]
+    assert "What other methods reach on the same mini-batches is drawn where only one run is shown." in dom
+    dom, console = browse(text, tmp_path, "#hide=0&y=rate", hand)
+    assert console == []
+    traces = traces_of(dom)
+    tests = next(trace for trace in traces if trace["x"] == [100, 200, 300, 400])
+    assert tests["y"] == pytest.approx([row.test for row in two.read_metrics()])
+    assert [trace["name"] for trace in traces if str(trace.get("name", "")).startswith("WMMSE")]

@@ -8,11 +8,14 @@ import pytest
 
 from fdtrain.errors import InputError
 from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.layers.gcnn import gcnn_outline
 from fdtrain.rounds import Field, Round, wave_sizes
 from fdtrain.schedule import Schedule, build, check
 from fdtrain.schemes import SCHEMES
 
 SIZES = (7, 5, 4, 3, 2)  # g_0 … g_4, all different
+SMALL = gcnn_outline((3, 2, 1), "receiver")
+PUBLISHED = gcnn_outline((10, 10, 1), "receiver")
 CASES = [
     pytest.param(depth, batch, wave, form, id=f"L{depth}-B{batch}-w{wave}-{form}")
     for depth, batch, form in product((1, 2, 3, 4), (1, 3, 10, 100), ("receiver", "sender"))
@@ -71,7 +74,7 @@ def test_table(depth: int, batch: int, wave: int, form: Any, K: int) -> None:
     for scheme in SCHEMES:
         for slices, travelling in sixths if scheme == "piggyback_do" else [("idle", 0), ("idle", 83)]:
             schedule = build(
-                scheme, sizes=g, batch=batch, wave=wave, form=form, travelling=travelling, slices=slices,
+                scheme, outline=gcnn_outline(g, form), batch=batch, wave=wave, travelling=travelling, slices=slices,
                 consensus=K,
             )  # fmt: skip
             rounds, numbers = table(scheme, g, batch, wave, form, travelling, K)
@@ -113,7 +116,7 @@ def test_the_table_has_every_scheme() -> None:
 def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
     """Round bL + l has X^l(b) and, while l ≤ L − 2 (sender: L − 1), layer L − l's term of wave b − 1."""
     g = SIZES[: depth + 1]
-    schedule = build("piggyback_do", sizes=g, batch=batch, wave=wave, form=form)
+    schedule = build("piggyback_do", outline=gcnn_outline(g, form), batch=batch, wave=wave)
     waves, back = schedule.waves, depth - 1 if form == "receiver" else depth
     width = (lambda layer: g[layer - 1]) if form == "receiver" else (lambda layer: g[layer])
     slots = []
@@ -144,7 +147,9 @@ def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
         "piggyback": slots + consensus[-1],
     }
     for scheme, fields in wanted_slots.items():
-        found = build(scheme, sizes=g, batch=batch, wave=wave, form=form, travelling=83, consensus=3)
+        found = build(
+            scheme, outline=gcnn_outline(g, form), batch=batch, wave=wave, travelling=83, consensus=3
+        )
         assert [round_.fields for round_ in found.rounds] == fields, scheme
 
 
@@ -153,7 +158,7 @@ def test_slots(depth: int, batch: int, wave: int, form: Any) -> None:
 def test_slices_cover_what_travels_once(depth: int, batch: int, wave: int, form: Any, slices: Any) -> None:
     for travelling in (0, 1, 5, 83, 1009):
         schedule = build(
-            "piggyback_do", sizes=SIZES[: depth + 1], batch=batch, wave=wave, form=form,
+            "piggyback_do", outline=gcnn_outline(SIZES[: depth + 1], form), batch=batch, wave=wave,
             travelling=travelling, slices=slices,
         )  # fmt: skip
         position, widths = 0, []
@@ -175,7 +180,14 @@ def test_slices_cover_what_travels_once(depth: int, batch: int, wave: int, form:
 
 def test_receiver_form_by_hand() -> None:
     """L = 3, B = 5, w = 2: waves of 2, 2, 1 samples; 10 numbers ride where no backward term does."""
-    schedule = build("piggyback_do", sizes=(4, 3, 2, 1), batch=5, wave=2, travelling=10, slices="idle")
+    schedule = build(
+        "piggyback_do",
+        outline=gcnn_outline((4, 3, 2, 1), "receiver"),
+        batch=5,
+        wave=2,
+        travelling=10,
+        slices="idle",
+    )
     assert schedule.waves == (2, 2, 1)
     assert [round_.fields for round_ in schedule.rounds] == [
         (fwd(1, 0, 8), part(0, 2)),
@@ -196,7 +208,8 @@ def test_receiver_form_by_hand() -> None:
 
 def test_consensus_in_the_receiver_form_by_hand() -> None:
     """L = 3, B = 3, w = 2: waves of 2 and 1 samples; 5 numbers are mixed K = 2 times."""
-    arguments: Any = {"sizes": (4, 3, 2, 1), "batch": 3, "wave": 2, "travelling": 5, "consensus": 2}
+    outline = gcnn_outline((4, 3, 2, 1), "receiver")
+    arguments: Any = {"outline": outline, "batch": 3, "wave": 2, "travelling": 5, "consensus": 2}
     first = [(fwd(1, 0, 8),), (fwd(2, 0, 6),), (fwd(3, 0, 4),), (bwd(3, 0, 4),), (bwd(2, 0, 6),)]
     second = [(fwd(1, 1, 4),), (fwd(2, 1, 3),), (fwd(3, 1, 2),), (bwd(3, 1, 2),), (bwd(2, 1, 3),)]
     end = [(mix(1, 1, 5),), (mix(2, 1, 5),)]
@@ -223,7 +236,7 @@ def test_consensus_in_the_receiver_form_by_hand() -> None:
 
 def test_consensus_in_the_sender_form_by_hand() -> None:
     """L = 2, B = 2, w = 1, K = 1: all layers have a backward term; the peak is the message of consensus."""
-    arguments: Any = {"sizes": (4, 3, 2), "batch": 2, "form": "sender", "travelling": 9}
+    arguments: Any = {"outline": gcnn_outline((4, 3, 2), "sender"), "batch": 2, "travelling": 9}
     first = [(fwd(1, 0, 3),), (fwd(2, 0, 2),), (bwd(2, 0, 2),), (bwd(1, 0, 3),)]
     second = [(fwd(1, 1, 3),), (fwd(2, 1, 2),), (bwd(2, 1, 2),), (bwd(1, 1, 3),)]
     per_sample, per_batch, piggyback = (
@@ -243,7 +256,7 @@ def test_consensus_in_the_sender_form_by_hand() -> None:
 
 def test_one_layer_in_the_receiver_form_has_no_backward_rounds() -> None:
     """L = 1: the gradient is complete after the forward round of the last wave."""
-    arguments: Any = {"sizes": (4, 3), "batch": 2, "travelling": 9}
+    arguments: Any = {"outline": gcnn_outline((4, 3), "receiver"), "batch": 2, "travelling": 9}
     found = {scheme: build(scheme, **arguments) for scheme in SCHEMES}
     assert [r.fields for r in found["piggyback"].rounds] == [
         (fwd(1, 0, 4),),
@@ -258,7 +271,14 @@ def test_one_layer_in_the_receiver_form_has_no_backward_rounds() -> None:
 
 def test_sender_form_by_hand() -> None:
     """L = 2, B = 3, w = 1: a backward term rides in every round after the first wave."""
-    even = build("piggyback_do", sizes=(4, 3, 2), batch=3, wave=1, form="sender", travelling=4, slices="even")
+    even = build(
+        "piggyback_do",
+        outline=gcnn_outline((4, 3, 2), "sender"),
+        batch=3,
+        wave=1,
+        travelling=4,
+        slices="even",
+    )
     assert [round_.fields for round_ in even.rounds] == [
         (fwd(1, 0, 3),),
         (fwd(2, 0, 2), part(0, 1)),
@@ -269,7 +289,7 @@ def test_sender_form_by_hand() -> None:
         (bwd(2, 2, 2),),
         (bwd(1, 2, 3), part(3, 1)),
     ]
-    idle = build("piggyback_do", sizes=(4, 3, 2), batch=3, form="sender", travelling=4)
+    idle = build("piggyback_do", outline=gcnn_outline((4, 3, 2), "sender"), batch=3, travelling=4)
     assert [[f for f in round_.fields if f.kind == "slice"] for round_ in idle.rounds] == [
         [part(0, 2)], [part(2, 2)], [], [], [], [], [], [],
     ]  # fmt: skip
@@ -277,16 +297,16 @@ def test_sender_form_by_hand() -> None:
 
 def test_published_regression() -> None:
     """SPEC §6 A: L = 2, sizes 10-10-1, B = 100, |θ| = 220: 201 rounds, and 3220 numbers."""
-    schedule = build("piggyback_do", sizes=(10, 10, 1), batch=100, wave=1, travelling=220)
+    schedule = build("piggyback_do", outline=PUBLISHED, batch=100, wave=1, travelling=220)
     assert len(schedule.rounds) == 201
     assert schedule.numbers == 100 * (10 + 10 + 10) + 220
     assert schedule.peak_width == 20
-    assert build("piggyback_do", sizes=(10, 10, 1), batch=100, wave=100, travelling=220).numbers == 3220
-    naive = build("per_sample", sizes=(10, 10, 1), batch=100, travelling=220)
+    assert build("piggyback_do", outline=PUBLISHED, batch=100, wave=100, travelling=220).numbers == 3220
+    naive = build("per_sample", outline=PUBLISHED, batch=100, travelling=220)
     assert (len(naive.rounds), naive.numbers, naive.peak_width) == (400, 100 * (30 + 220), 220)
-    reuse = build("per_batch", sizes=(10, 10, 1), batch=100, travelling=220)
+    reuse = build("per_batch", outline=PUBLISHED, batch=100, travelling=220)
     assert (len(reuse.rounds), reuse.numbers, reuse.peak_width) == (301, 3220, 220)
-    piggyback = build("piggyback", sizes=(10, 10, 1), batch=100, travelling=220)
+    piggyback = build("piggyback", outline=PUBLISHED, batch=100, travelling=220)
     assert (len(piggyback.rounds), piggyback.numbers, piggyback.peak_width) == (202, 3220, 220)
 
 
@@ -296,14 +316,14 @@ def test_wave_sizes(batch: int, wave: int, sizes: tuple[int, ...]) -> None:
 
 
 def test_a_schedule_is_a_value() -> None:
-    made = [build("piggyback_do", sizes=[3, 2, 1], batch=4, wave=2, travelling=16) for _ in range(2)]
+    made = [build("piggyback_do", outline=SMALL, batch=4, wave=2, travelling=16) for _ in range(2)]
     assert made[0] == made[1]
     assert hash(made[0]) == hash(made[1])
-    assert made[0] != build("piggyback_do", sizes=[3, 2, 1], batch=4, wave=2, travelling=16, slices="even")
-    one, two = (build("per_batch", sizes=[3, 2, 1], batch=4, travelling=16, consensus=K) for K in (1, 2))
+    assert made[0] != build("piggyback_do", outline=SMALL, batch=4, wave=2, travelling=16, slices="even")
+    one, two = (build("per_batch", outline=SMALL, batch=4, travelling=16, consensus=K) for K in (1, 2))
     assert one != two
     assert hash(one) != hash(two)
-    assert build("piggyback", sizes=[3, 2, 1], batch=4, travelling=16) != one
+    assert build("piggyback", outline=SMALL, batch=4, travelling=16) != one
 
 
 def plan(
@@ -315,8 +335,8 @@ def plan(
 ) -> Schedule:
     """L = 3 in the receiver form, one sample in a wave."""
     return Schedule(
-        scheme=scheme, form="receiver", sizes=(1, 1, 1, 1), batch=batch, wave=1, travelling=travelling,
-        consensus=consensus, rounds=tuple(map(Round, rounds)),
+        scheme=scheme, outline=gcnn_outline((1, 1, 1, 1), "receiver"), batch=batch, wave=1,
+        travelling=travelling, consensus=consensus, own_graphs=False, rounds=tuple(map(Round, rounds)),
     )  # fmt: skip
 
 
@@ -500,7 +520,9 @@ def test_what_nobody_needs_is_refused(schedule: Schedule) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_round_of_a_good_schedule_can_be_taken_away(scheme: str, form: Any) -> None:
     """Whatever is left out, something later, a term, or a travelling number is missing."""
-    good = build(scheme, sizes=(4, 3, 2, 1), batch=3, form=form, travelling=83, slices="even", consensus=3)
+    good = build(
+        scheme, outline=gcnn_outline((4, 3, 2, 1), form), batch=3, travelling=83, slices="even", consensus=3
+    )
     for r in range(len(good.rounds)):
         with pytest.raises(InputError):
             check(replace(good, rounds=good.rounds[:r] + good.rounds[r + 1 :]))
@@ -512,7 +534,7 @@ def test_no_round_of_a_good_schedule_can_be_taken_away(scheme: str, form: Any) -
 )
 def test_no_round_of_consensus_can_come_earlier(scheme: str, form: Any) -> None:
     """Each needs the round before it: the last backward term of its waves, or the step before."""
-    good = build(scheme, sizes=(4, 3, 2), batch=5, wave=2, form=form, travelling=7, consensus=3)
+    good = build(scheme, outline=gcnn_outline((4, 3, 2), form), batch=5, wave=2, travelling=7, consensus=3)
     rounds = list(good.rounds)
     at = [r for r, round_ in enumerate(rounds) if round_.fields[0].kind == "consensus"]
     assert len(at) == (9 if scheme == "per_sample" else 3)
@@ -528,7 +550,7 @@ def test_no_round_of_consensus_can_come_earlier(scheme: str, form: Any) -> None:
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize("kind", ["features", "backward"])
 def test_a_schedule_that_leaves_a_term_out_is_refused(form: Any, kind: str) -> None:
-    good = build("piggyback_do", sizes=(3, 2, 1), batch=2, form=form)
+    good = build("piggyback_do", outline=gcnn_outline((3, 2, 1), form), batch=2)
     last = max(r for r, round_ in enumerate(good.rounds) for f in round_.fields if f.kind == kind)
     kept = tuple(f for f in good.rounds[last].fields if f.kind != kind)
     rounds = (*good.rounds[:last], Round(kept), *good.rounds[last + 1 :])
@@ -543,7 +565,9 @@ def test_a_schedule_that_leaves_a_term_out_is_refused(form: Any, kind: str) -> N
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_term_is_needed(scheme: str, form: Any) -> None:
-    good = build(scheme, sizes=(4, 3, 2, 1), batch=5, wave=2, form=form, travelling=10, consensus=2)
+    good = build(
+        scheme, outline=gcnn_outline((4, 3, 2, 1), form), batch=5, wave=2, travelling=10, consensus=2
+    )
     for r, round_ in enumerate(good.rounds):
         for k, field in enumerate(round_.fields):
             if field.kind != "slice":
@@ -556,8 +580,6 @@ def test_every_term_is_needed(scheme: str, form: Any) -> None:
     ("change", "message"),
     [
         ({"scheme": "gossip"}, f"unknown 'gossip'; known: {', '.join(EXCHANGES)}"),
-        ({"sizes": (3,)}, "at least two sizes"),
-        ({"sizes": (3, 0, 1)}, "all of them ≥ 1"),
         ({"batch": 0, "wave": 0}, "1 ≤ wave ≤ batch"),
         ({"wave": 0}, "1 ≤ wave ≤ batch, found batch 4, wave 0"),
         ({"wave": 5}, "1 ≤ wave ≤ batch, found batch 4, wave 5"),
@@ -566,6 +588,6 @@ def test_every_term_is_needed(scheme: str, form: Any) -> None:
     ],
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {"scheme": "piggyback_do", "sizes": (3, 2, 1), "batch": 4, "wave": 2}
+    arguments: dict[str, Any] = {"scheme": "piggyback_do", "outline": SMALL, "batch": 4, "wave": 2}
     with pytest.raises(InputError, match=message):
         build(**(arguments | change))

@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 from fdtrain import reference
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph, Neighbourhood, neighbourhoods
+from fdtrain.layers.gcnn import gcnn_outline
 from fdtrain.mixing import Laplacian, Metropolis, Mixing
-from fdtrain.partition import block
+from fdtrain.networks import ShiftNetwork
+from fdtrain.partition import ExchangePlan, block
+from fdtrain.schedule import build
 from fdtrain.shifts import SHIFTS, check_shift, shift_row, strengths
+from fdtrain.team import Team, in_threads
+from fdtrain.wire import Payload, Wire
 
 fixed = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -140,14 +145,31 @@ def test_shift_rows_are_copies() -> None:
     assert strength.tolist() == [3]
 
 
+SCHEDULE = build("inference", outline=gcnn_outline((1, 1), "receiver"), batch=1)
+
+
 def mixing_matrix(graph: Graph, mixing: Mixing, ranks: int) -> np.ndarray:
-    W = np.zeros((graph.num_nodes, graph.num_nodes))
-    degrees = graph.degrees.astype(np.float64)
-    for hood in neighbourhoods(graph, block(graph.num_nodes, ranks), ranks):
-        own = own_of(hood)
-        edges, diagonal = mixing.row(degrees[hood.ids], own, degrees[hood.indices])
-        W[hood.ids[own], hood.indices], W[hood.ids, hood.ids] = edges, diagonal
-    return W
+    """W, as the ranks' nodes mix the rows of the identity matrix after their degrees have travelled."""
+    nodes = graph.num_nodes
+    hoods = neighbourhoods(graph, block(nodes, ranks), ranks)
+
+    def work(team: Team) -> np.ndarray | None:
+        hood = hoods[team.rank]
+        wire = Wire(ExchangePlan.of(hood, team.rank), max(2, nodes))
+        wiring = ShiftNetwork("adjacency").rewire(hood, wire, mixing, team.transport)
+        layout = wire.layout(Payload("test", (("rows", nodes),)))
+        layout.rows[: hood.num_nodes] = np.eye(nodes)[hood.ids]
+        layout.exchange(team.transport)
+        parts = team.control.gather((hood.ids, wiring.sums(SCHEDULE).mixing(layout.rows)))
+        if parts is None:
+            return None
+        W = np.zeros((nodes, nodes))
+        for ids, rows in parts:
+            W[ids] = rows
+        return W
+
+    found: np.ndarray = in_threads(ranks, work)
+    return found
 
 
 @fixed

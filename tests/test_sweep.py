@@ -223,7 +223,7 @@ def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Pa
         ({"target": {"metric": "mse_train", "value": "low"}}, "target.value: input should be a valid number"),
         (
             {"figures": [{"kind": "curves", "name": "a", "x": "nodes", "y": "mse_train"}]},
-            "figures.0.x: 'nodes' is no x of curves; known: epochs, rounds, bytes, seconds",
+            "figures.0.x: 'nodes' is no x of curves; known: epochs, rounds, bytes, seconds, minibatches",
         ),
         (
             {"figures": [{"kind": "curves", "name": "a", "x": "epoch", "y": "mse_train"}]},
@@ -344,12 +344,12 @@ def test_the_table_says_what_the_runs_say(done: Path) -> None:
         assert config.seed == row["seed"]
         last = epochs[-1]
         for name in ("mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes"):
-            assert row[name] == getattr(last, name)
+            assert row[name] == last.columns()[name]
         assert row["seconds"] == run.read_timing()[-1]
         graph, _ = run.read_network()
         assert (row["nodes"], row["edges"]) == (8, graph.num_edges)
         assert row["mean_degree"] == 2 * graph.num_edges / 8
-        reached = next((one.epoch for one in epochs if one.mse_train <= 1.0), None)
+        reached = next((one.epoch for one in epochs if one.train <= 1.0), None)
         assert row["epochs_to_target"] == reached
         if row["approach"] == "SGD":
             assert (row["spectral_gap"], row["rounds"], row["published_test"]) == (None, 0, 0.25)
@@ -431,7 +431,7 @@ def test_snapshots_are_the_metrics_of_their_epochs(done: Path) -> None:
     frame = frame_of(done)
     for row in frame.iter_rows(named=True):
         second = RunDirectory(done / row["directory"]).read_metrics()[1]
-        assert row["mse_train_at_2"] == second.mse_train
+        assert row["mse_train_at_2"] == second.train
         assert row["disagreement_at_2"] == second.disagreement
     assert frame["mse_test_at_9"].null_count() == len(frame)  # after the last epoch
 

@@ -119,7 +119,7 @@ def test_labels_are_the_teachers(form: str) -> None:
         (5, 4, 2),
     )
     for samples in (train, test):
-        for x, y in zip(*samples, strict=True):
+        for x, y in zip(samples.x, samples.y, strict=True):
             np.testing.assert_allclose(y, teacher(5, form, GRAPH, x), rtol=1e-12)
 
 
@@ -169,7 +169,7 @@ def test_online_samples_are_fresh_in_every_mini_batch_and_reproducible() -> None
         again = other.minibatch(t, np.arange(3), GRAPH)
         np.testing.assert_array_equal(again.x, drawn[t].x)
         np.testing.assert_array_equal(again.y, drawn[t].y)
-    assert not np.isin(made.test(GRAPH).x, numbers).any()
+    assert not np.isin(made.test(GRAPH, 0)[1].x, numbers).any()
 
 
 def test_without_online_a_streamed_mini_batch_has_the_chosen_samples() -> None:
@@ -182,15 +182,17 @@ def test_without_online_a_streamed_mini_batch_has_the_chosen_samples() -> None:
         samples = streamed.minibatch(t, chosen, GRAPH)
         np.testing.assert_array_equal(samples.x, train.x[chosen])
         np.testing.assert_allclose(samples.y, train.y[chosen], rtol=1e-13)
-    np.testing.assert_array_equal(streamed.test(GRAPH).x, test.x)
-    np.testing.assert_array_equal(streamed.test(GRAPH).y, test.y)
+    graph, held_out = streamed.test(GRAPH, 0)
+    assert graph is GRAPH
+    np.testing.assert_array_equal(held_out.x, test.x)
+    np.testing.assert_array_equal(held_out.y, test.y)
 
 
 def test_labels_follow_the_network_of_the_moment() -> None:
     made = task(redrawn=True, noise=0.0)
     for graph in (GRAPH, Graph.from_edges(4, [[0, 1], [2, 3]]), Graph.from_edges(4, []), GRAPH):
-        for samples in (made.minibatch(0, np.arange(3), graph), made.test(graph)):
-            for x, y in zip(*samples, strict=True):
+        for samples in (made.minibatch(0, np.arange(3), graph), made.test(graph, 0)[1]):
+            for x, y in zip(samples.x, samples.y, strict=True):
                 np.testing.assert_allclose(y, teacher(5, "receiver", graph, x), rtol=1e-12)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fdtrain.layers.gcnn import gcnn_outline
 from fdtrain.schedule import build
 from fdtrain.timeline import render
 
@@ -26,11 +27,17 @@ def lines(schedule: Any, **fields: Any) -> list[str]:
     return [" ".join(line.split()) for line in text(schedule, **fields).splitlines()]
 
 
-PAPER = build("piggyback_do", sizes=[10, 10, 1], batch=100, travelling=220)
+SMALL = gcnn_outline([10, 10, 1], "receiver")
+PAPER = build("piggyback_do", outline=SMALL, batch=100, travelling=220)
 SENDER = build(
-    "piggyback_do", sizes=[5, 8, 4, 2], batch=6, wave=2, form="sender", travelling=160, slices="even"
+    "piggyback_do",
+    outline=gcnn_outline([5, 8, 4, 2], "sender"),
+    batch=6,
+    wave=2,
+    travelling=160,
+    slices="even",
 )
-INFERENCE = build("inference", sizes=[10, 10, 1], batch=20)
+INFERENCE = build("inference", outline=SMALL, batch=20)
 
 
 def test_the_paper_s_schedule_round_by_round() -> None:
@@ -61,13 +68,13 @@ def test_the_paper_s_summary() -> None:
 
 
 def test_consensus_says_its_step_and_what_is_mixed() -> None:
-    schedule = build("per_sample", sizes=[10, 10, 1], batch=3, wave=2, travelling=220, consensus=2)
+    schedule = build("per_sample", outline=SMALL, batch=3, wave=2, travelling=220, consensus=2)
     rows = lines(schedule, travels=("g",))
     assert rows[2] == "round features backward terms consensus numbers bytes"
     assert rows[6:8] == ["3 step 1 wave 0 220 1,760", "4 step 2 wave 0 220 1,760"]
     assert "10 rounds per mini-batch (closed formula: 10)" in rows
     assert "consensus of g 880 7,040" in rows
-    batch = build("piggyback", sizes=[10, 10, 1], batch=3, travelling=440, consensus=1)
+    batch = build("piggyback", outline=SMALL, batch=3, travelling=440, consensus=1)
     rows = lines(batch, travels=("θ", "ũ"))
     assert "7 step 1 440 3,520" in rows
     assert "consensus of θ and ũ 440 3,520" in rows
@@ -122,7 +129,7 @@ def test_a_wrong_number_of_rounds_stands_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 LARGE = build(
-    "piggyback_do", sizes=[64, 128, 128, 128, 64, 2], batch=20_000, wave=7, form="sender",
+    "piggyback_do", outline=gcnn_outline([64, 128, 128, 128, 64, 2], "sender"), batch=20_000, wave=7,
     travelling=2_304_100, slices="even",
 )  # fmt: skip
 

@@ -13,10 +13,11 @@ from fdtrain import config, resources
 from fdtrain.commands.options import ConfigArgument, OverridesArgument, PluginsOption, load_experiment
 from fdtrain.config import Config
 from fdtrain.errors import InputError
-from fdtrain.experiment import make_topology
 from fdtrain.outputs import check_file
+from fdtrain.problems import make_topology
 from fdtrain.progress import make_console
 from fdtrain.section import kinds_in
+from fdtrain.service import Topology
 from fdtrain.topology import TopologyConfig, TopologyService, describe, named_networks
 
 
@@ -75,9 +76,9 @@ def topology(
     return 0
 
 
-def _topology_service(source: str, parameters: list[str], seed: int) -> TopologyService:
+def _topology_service(source: str, parameters: list[str], seed: int) -> Topology:
     """The topology of a kind, a configuration, a named network, or a graph file."""
-    kinds = {*kinds_in(TopologyConfig)} - {"bundle"}
+    kinds = {*kinds_in(TopologyConfig)} - {"bundle", "channels"}
     if source in kinds:
         return TopologyService(config.topology_from(source, parameters), seed)
     if source.endswith((".yaml", ".yml")):

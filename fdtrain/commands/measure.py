@@ -53,7 +53,7 @@ def cost(
     def work(team: Team, observer: Observer) -> None:
         observer.started(settings.name, experiment.nodes, team.size, 0)
         lines = [measure(settings, case, team, allow_plugins=allow_plugins) for case in grid]
-        observer.note(render(lines, settings.model.form))
+        observer.note(render(lines, experiment.job.model.outline))
         if out is not None:
             write_csv(out, lines)
         differing = [line.case for line in lines if not line.agrees]
@@ -66,19 +66,25 @@ def cost(
 
 def bench(
     context: typer.Context,
-    what: Annotated[Literal["rounds", "epochs", "start"], typer.Argument(help="What to measure.")],
+    what: Annotated[
+        Literal["rounds", "epochs", "minibatches", "start"], typer.Argument(help="What to measure.")
+    ],
     config_name: ConfigArgument = "quickstart",
     overrides: OverridesArgument = None,
     ranks: RanksOption = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Measurements; the median counts.")] = 15,
     allow_plugins: PluginsOption = False,
 ) -> int:
-    """Measure: rounds of training against bare exchanges, epochs against plain NumPy, the start of the ranks."""
+    """Measure: rounds of training against bare exchanges, epochs against plain NumPy, whole mini-batches of streamed
+    data, the start of the ranks."""
     from fdtrain.bench import Benchmark
 
     experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
-    if experiment.job.streamed or experiment.config.training.mode == "centralized":
-        raise InputError("bench: needs a static topology, a fixed data set and training.mode: distributed")
+    if experiment.config.training.mode == "centralized":
+        raise InputError("bench: needs training.mode: distributed")
+    if experiment.job.streamed != (what == "minibatches") and what != "start":
+        needs = "streamed data" if what == "minibatches" else "a static topology and a fixed data set"
+        raise InputError(f"bench {what}: needs {needs}; see fdtrain bench --help")
     team: Team | None = context.obj
 
     def work(team: Team, observer: Observer) -> None:
@@ -86,7 +92,12 @@ def bench(
         if what == "start":
             observer.note(benchmark.start(launched_at()))
         else:
-            observer.note(benchmark.rounds(repeats) if what == "rounds" else benchmark.epochs(repeats))
+            measured = {
+                "rounds": benchmark.rounds,
+                "epochs": benchmark.epochs,
+                "minibatches": benchmark.minibatches,
+            }
+            observer.note(measured[what](repeats))
 
     on_ranks(count_ranks(ranks, experiment, team), team, repeated(context), None, work)
     return 0

@@ -3,19 +3,22 @@
 Matplotlib is imported when the first picture is drawn: that takes longer than a small run.
 """
 
-from fdtrain.figures.comparison import Series, draw_comparison
+from fdtrain.figures.comparison import Lower, Series, draw_comparison
 from fdtrain.figures.curves import draw_run
 from fdtrain.figures.network import draw_topology, layout
 from fdtrain.figures.scatter import Point, draw_scatter
+from fdtrain.figures.sizes import draw_sizes
 from fdtrain.figures.timetable import draw_schedule
 
 __all__ = [
+    "Lower",
     "Point",
     "Series",
     "draw_comparison",
     "draw_run",
     "draw_scatter",
     "draw_schedule",
+    "draw_sizes",
     "draw_topology",
     "layout",
 ]

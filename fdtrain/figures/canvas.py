@@ -34,6 +34,7 @@ PALETTE = (
 )  # theirs, yellow darker
 MARKERS = "os^DvPX<>ph"  # 11 of them and 8 colours tell 88 series apart
 STEPS = (1, 2, 2.5, 5, 10)  # of ticks
+UNITS = {6: "millions", 9: "billions", 12: "trillions"}
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -108,6 +109,14 @@ def set_scale(axes: Axes, which: str, low: float, high: float, *, log: bool, mar
         room = margin * (high - low) if high > low else 0.25 * abs(high) or 1.0
         ends = (low - room, high + room)
     axes.set(**{f"{which}lim": ends})
+
+
+def in_units(axis: Axis, high: float) -> str:
+    """Tick labels of a linear axis in millions and so on; what has to stand behind the axis' name, perhaps nothing."""
+    power = int(np.log10(max(high, 1.0)) // 3) * 3
+    power = power if power >= 6 else 0
+    axis.set_major_formatter(lambda value, _: f"{value / 10.0**power:,.10g}")
+    return f" ({UNITS.get(power, f'1e{power}')})" if power else ""
 
 
 def write_around(figure: Figure, title: str, notes: Sequence[str]) -> None:

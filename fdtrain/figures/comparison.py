@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
-from fdtrain.figures.canvas import MARKERS, PALETTE, STEPS, limits, readable, set_scale, sheet, write_around
+from fdtrain.figures.canvas import (
+    MARKERS,
+    PALETTE,
+    STEPS,
+    in_units,
+    limits,
+    readable,
+    set_scale,
+    sheet,
+    write_around,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +34,9 @@ CURVES, ENLARGED = (8.0, 4.2), (8.0, 6.6)  # inches
 LINE = 0.2  # inches of a line of the legend
 DASHES: tuple[Any, ...] = ("-", (0, (1, 1.2)), (0, (7, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 SILENT: Any = (0, (4, 2))  # the dashes of a series that sends nothing
+BESIDE = ((0, (5, 2)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 1.5)))  # of what is no series of its own
+GREYS = ("#555555", "#777777", "#8A8A8A", "#999999")
 TAIL = 0.1  # the part of a curve that counts as its end
-UNITS = {6: "millions", 9: "billions", 12: "trillions"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,16 @@ class Series:
     label: str
     runs: Sequence[tuple[Array, Array]]  # x and y of every repetition
     sends: bool = True
+    value: float | None = None  # what the legend tells; else the mean of the last values
+
+
+@dataclass(frozen=True)
+class Lower:
+    """A second panel, with a line at 0: other curves of the same series, in the same order."""
+
+    title: str
+    ylabel: str
+    series: Sequence[Series]
 
 
 @dataclass(frozen=True)
@@ -51,12 +72,24 @@ class _Curve:
 
 
 def draw_comparison(
-    path: Path, series: Sequence[Series], xlabel: str, ylabel: str, *, title: str = "", note: str = ""
+    path: Path,
+    series: Sequence[Series],
+    xlabel: str,
+    ylabel: str,
+    *,
+    title: str = "",
+    note: str = "",
+    rises: bool = False,
+    beside: Sequence[Series] = (),
+    values: str = "last value",
+    lower: Lower | None = None,
 ) -> None:
     """Draw y against x; the legend is ordered by the last values, and where these are close, enlarge them.
 
     Repetitions with the same x become their mean in a band from minimum to maximum, which the enlargement
-    leaves out; others, and those of which one diverged, are lines of their own.
+    leaves out; others, and those of which one diverged, are lines of their own. What `rises` is best where it is
+    highest, and on a linear axis. What stands `beside` to compare with is grey; a `lower` panel takes the place of the
+    enlargement. `values` names the numbers in the legend.
     `xlabel` and `ylabel` may hold mathematics, the rest is literal.
 
     Raises:
@@ -65,15 +98,17 @@ def draw_comparison(
     if not series:
         raise InputError(f"{path}: there is no series to draw")
     with np.errstate(all="ignore"):
-        curves = [_curve(one, number) for number, one in enumerate(series)]
+        own = [_curve(one, number) for number, one in enumerate(series)]
+        others = [_grey(_curve(one, 0), number) for number, one in enumerate(beside)]
+        curves = [*own, *others]
         seen = np.concatenate([curve.kept for curve in curves])
-        span = limits(seen, 8) if len(seen) else None
-        near = _near(curves, *span) if span else None
-    width, height = ENLARGED if near else CURVES
+        span = limits(seen, np.inf if rises else 8) if len(seen) else None
+        near = _near(own, *span, rises=rises) if span and not lower else None
+    width, height = ENLARGED if near or lower else CURVES
     rows = sum(max(1, len(textwrap.wrap(curve.label, 27))) for curve in curves)
     with sheet(path, (width, max(height, LINE * rows + 1.0))) as figure:
-        panels = figure.subplots(2 if near else 1, sharex=True, squeeze=False)[:, 0]
-        for axes in panels:
+        panels = figure.subplots(2 if near or lower else 1, sharex=True, squeeze=False)[:, 0]
+        for axes in panels[: 1 if lower else 2]:
             _draw_curves(axes, curves, bands=axes is panels[0])
             axes.set_ylabel(ylabel)
         if span:
@@ -84,11 +119,13 @@ def draw_comparison(
         if near:
             panels[0].axhspan(*near[:2], color="#EBEBEB", zorder=0, linewidth=0)
             panels[0].axhspan(*near[:2], fill=False, edgecolor="#444444", linewidth=0.8, zorder=4)
-            without = ", means alone" if any(curve.band for curve in curves) else ""
+            without = ", means alone" if any(curve.band for curve in own) else ""
             panels[1].set_title(f"the framed part, enlarged{without}", loc="left", fontsize=9)
             set_scale(panels[1], "y", *near[:2], log=near[2], margin=0.0)
+        if lower:
+            _draw_lower(panels[1], lower)
         _scale_x(panels[-1], curves, xlabel)
-        _write_legend(figure, curves)
+        _write_legend(figure, curves, values)
         silent = "dashed: sends nothing" if any(not one.sends for one in series) else ""
         banded = "line and band: mean and range of the repetitions" if any(one.band for one in curves) else ""
         write_around(figure, title, [banded, note or silent])
@@ -98,6 +135,7 @@ def _curve(series: Series, number: int) -> _Curve:
     runs = [(_numbers(x), _numbers(y)) for x, y in series.runs if len(y)]
     sound = [bool(np.isfinite(y[-1])) for _, y in runs]
     end = float(np.mean([y[-1] for _, y in runs])) if runs else np.nan
+    end = series.value if series.value is not None and all(sound) else end
     label, band = series.label, None
     if not runs:
         label += " (no value)"
@@ -122,17 +160,25 @@ def _curve(series: Series, number: int) -> _Curve:
     return _Curve(label, [line for line in lines if len(line[0])], band, kept, tail, end, style)
 
 
+def _grey(curve: _Curve, number: int) -> _Curve:
+    style = {"color": GREYS[number % len(GREYS)], "linestyle": BESIDE[number % len(BESIDE)], "marker": ""}
+    return replace(curve, band=None, style=style)
+
+
 def _numbers(values: Array) -> Array:
     return readable(np.asarray(values, dtype=np.float64))
 
 
-def _near(curves: Sequence[_Curve], low: float, high: float, log: bool) -> tuple[float, float, bool] | None:
-    """The limits within which most of the curves end, the lowest ones, if that is but a small part."""
+def _near(
+    curves: Sequence[_Curve], low: float, high: float, log: bool, *, rises: bool
+) -> tuple[float, float, bool] | None:
+    """The limits within which most of the curves end, the best ones, if that is but a small part."""
 
     def to(value: float) -> float:
         return float(np.log(max(value, low))) if log else value
 
-    tails = sorted((curve.tail for curve in curves if len(curve.tail)), key=lambda tail: float(tail[-1]))
+    tails = [curve.tail for curve in curves if len(curve.tail)]
+    tails.sort(key=lambda tail: float(tail[-1]), reverse=rises)
     found, size = None, np.inf
     for count in range(max(2, round(0.6 * len(tails))), len(tails) + 1):
         values = np.concatenate(tails[:count])
@@ -140,7 +186,9 @@ def _near(curves: Sequence[_Curve], low: float, high: float, log: bool) -> tuple
         if top - bottom > min(2 * size, 0.25 * (to(high) - to(low))):
             break  # one that ends far from the others shall not keep them small
         if top - bottom > 1e-6 * max(abs(top), abs(bottom)):  # otherwise nothing is to be seen there
-            size, found = top - bottom, (bottom - 0.06 * (top - bottom), top + 0.6 * (top - bottom))
+            size = top - bottom
+            below, above = (0.6, 0.06) if rises else (0.06, 0.6)  # more on the side that curves come from
+            found = (bottom - below * size, top + above * size)
     if found is None or not log:
         return found and (*found, False)
     bottom, top = (float(np.exp(value)) for value in found)
@@ -171,29 +219,39 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], *, bands: bool) -> None:
     axes.grid(visible=True)
 
 
+def _draw_lower(axes: Axes, lower: Lower) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    curves = [_curve(one, number) for number, one in enumerate(lower.series)]
+    _draw_curves(axes, curves, bands=True)
+    axes.axhline(0.0, color=GREYS[0], linestyle=BESIDE[0], linewidth=1.1, zorder=2.5)
+    axes.set_title(lower.title, loc="left", fontsize=9)
+    axes.set_ylabel(lower.ylabel)
+    seen = np.concatenate([np.zeros(1), *(curve.kept for curve in curves)])
+    set_scale(axes, "y", float(seen.min()), float(seen.max()), log=False, margin=0.05)
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=STEPS))
+
+
 def _scale_x(axes: Axes, curves: Sequence[_Curve], xlabel: str) -> None:
     """From 0 on, or logarithmic where some series are twenty times as long as others; millions as such."""
     from matplotlib.ticker import MaxNLocator
 
     lasts = np.array([x.max() for curve in curves for x, _ in curve.lines])
     firsts = np.array([x.min() for curve in curves for x, _ in curve.lines])
-    power = 0
+    unit = ""
     if len(lasts) and firsts.min() > 0 and lasts.max() >= 20 * lasts.min():
         set_scale(axes, "x", float(firsts.min()), float(lasts.max()), log=True, margin=0.03)
     elif len(lasts):
         alone = all(len(x) == 1 for curve in curves for x, _ in curve.lines)
         axes.set_xlim(min(0.0, firsts.min()), (1.5 if alone else 1.03) * lasts.max() or 1.0)
-        power = int(np.log10(max(lasts.max(), 1.0)) // 3) * 3
-        power = power if power >= 6 else 0
+        unit = in_units(axes.xaxis, float(lasts.max()))
         whole = all((x == x.round()).all() for curve in curves for x, _ in curve.lines)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(whole and not power), steps=STEPS))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 10.0**power:,.10g}")
-    unit = f" ({UNITS.get(power, f'1e{power}')})" if power else ""
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(whole and not unit), steps=STEPS))
     axes.set_xlabel(xlabel + unit)
 
 
-def _write_legend(figure: Figure, curves: Sequence[_Curve]) -> None:
-    """A key per series to the right, with its last value; what ends highest stands on top."""
+def _write_legend(figure: Figure, curves: Sequence[_Curve], values: str) -> None:
+    """A key per series to the right, with its value; the highest stands on top."""
     from matplotlib.lines import Line2D
 
     order = sorted(curves, key=lambda curve: -curve.end if np.isfinite(curve.end) else np.inf)
@@ -204,7 +262,7 @@ def _write_legend(figure: Figure, curves: Sequence[_Curve]) -> None:
         [str(number) for number in range(len(order))],  # not yet the labels: "_a" would be left out
         loc="outside right upper",
         fontsize=8,
-        title="last value, series" if ends else "series",
+        title=f"{values}, series" if ends else "series",
         title_fontsize=8,
         alignment="left",
         handlelength=3.8,

@@ -1,4 +1,4 @@
-"""A run's pictures: loss and disagreement as curves, and its last network."""
+"""A run's pictures: its measure and disagreement as curves, and its last network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
 from fdtrain.figures.canvas import BLUE, GREEN, ORANGE, plain_log_ticks, readable, sheet
+from fdtrain.figures.minibatches import MINIBATCHES, draw_minibatches
 from fdtrain.figures.network import NETWORK, draw_network
-from fdtrain.rundir import RunDirectory
+from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.service import EpochRow
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ CURVES = (6.0, 3.6)  # inches
 
 
 def draw_run(run: RunDirectory) -> list[Path]:
-    """Draw what is in `run` into its ``figures`` folder: loss, disagreement, and the last network.
+    """Draw what is in `run` into its ``figures`` folder: loss or rate, disagreement, and the last network.
 
-    A centralized run sends nothing: its loss is drawn against epochs, in ``loss_epochs.png``.
+    A centralized run sends nothing: its loss is drawn against epochs, in ``loss_epochs.png``. What the run tells of
+    its mini-batches is drawn in ``minibatches.png``.
 
     Returns:
         The files that were written.
@@ -39,36 +41,47 @@ def draw_run(run: RunDirectory) -> list[Path]:
         raise InputError(f"{run.path}: has no finished epoch in metrics.csv, so there is nothing to draw")
     epochs, rounds = [row.epoch for row in rows], [row.rounds for row in rows]
     size, unit = _bytes_unit(max(row.bytes for row in rows))
-    loss = {
-        "train": ([row.mse_train for row in rows], ORANGE),
-        "test": ([row.mse_test for row in rows], BLUE),
-    }
+    measure = rows[0].measure
+    loss = {"train": ([row.train for row in rows], ORANGE), "test": ([row.test for row in rows], BLUE)}
+    stem = "loss" if measure.falls else measure.name
     spread = {"": ([row.disagreement for row in rows], GREEN)}
     figures = [
-        ("loss_rounds", rounds, "message-passing rounds", "MSE", loss),
-        ("loss_bytes", [row.bytes / size for row in rows], f"sent over all links ({unit})", "MSE", loss),
+        (f"{stem}_rounds", rounds, "message-passing rounds", measure.label, loss),
+        (
+            f"{stem}_bytes",
+            [row.bytes / size for row in rows],
+            f"sent over all links ({unit})",
+            measure.label,
+            loss,
+        ),
         ("disagreement", epochs, "epoch", r"disagreement, RMS of $\Vert\theta^i-\bar\theta\Vert$", spread),
     ]
     if not any(rounds):
-        figures = [("loss_epochs", epochs, "epoch", "MSE", loss)]
+        figures = [(f"{stem}_epochs", epochs, "epoch", measure.label, loss)]
     elif not any(row.bytes for row in rows):
         del figures[1]
     written = []
     for name, x, xlabel, ylabel, curves in figures:
         written.append(run.figures / f"{name}.png")
         with sheet(written[-1], CURVES) as figure:
-            _draw_curves(figure.add_subplot(), rows, np.asarray(x, dtype=np.float64), curves)
+            log = curves is not loss or measure.logarithmic
+            _draw_curves(figure.add_subplot(), rows, np.asarray(x, dtype=np.float64), curves, log=log)
             figure.axes[0].set(xlabel=xlabel, ylabel=ylabel)
+    if run.has_minibatches() and (lines := run.read_minibatches()):
+        written.append(run.figures / "minibatches.png")
+        with sheet(written[-1], MINIBATCHES) as figure:
+            draw_minibatches(figure, lines, rows if is_complete(run.path) else ())
     if (run.path / "network.npz").exists():
         graph, node_loss = run.read_network()
         written.append(run.figures / "network.png")
         with sheet(written[-1], NETWORK) as figure:
-            draw_network(figure, graph, node_loss, "test MSE of the node", "")
+            meaning = measure.with_unit(f"test {measure.of_node} of the node")
+            draw_network(figure, graph, node_loss, meaning, "", log=measure.logarithmic)
     return written
 
 
 def _draw_curves(
-    axes: Axes, rows: Sequence[EpochRow], x: Array, curves: dict[str, tuple[list[float], str]]
+    axes: Axes, rows: Sequence[EpochRow], x: Array, curves: dict[str, tuple[list[float], str]], *, log: bool
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -80,7 +93,7 @@ def _draw_curves(
         if len(rows) <= 30:
             style |= {"marker": "o" if name == "train" else "s", "markersize": 3.5}
         axes.plot(x, np.where(good, y, np.nan), color=colour, **style)
-    if len(seen) and seen.min() > 0 and seen.max() / seen.min() >= 8:
+    if log and len(seen) and seen.min() > 0 and seen.max() / seen.min() >= 8:
         axes.set_yscale("log")
         plain_log_ticks(axes.yaxis, float(seen.min()), float(seen.max()))
     elif len(seen) == 0:

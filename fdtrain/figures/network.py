@@ -32,9 +32,16 @@ def draw_topology(graph: Graph, path: Path, title: str) -> None:
 
 
 def draw_network(
-    figure: Figure, graph: Graph, values: Array, meaning: str, title: str, *, whole: bool = False
+    figure: Figure,
+    graph: Graph,
+    values: Array,
+    meaning: str,
+    title: str,
+    *,
+    whole: bool = False,
+    log: bool = True,
 ) -> None:
-    """Draw `graph`, nodes coloured by `values` [V] (integers where `whole`)."""
+    """Draw `graph`, nodes coloured by `values` [V] (integers where `whole`); `log`: on a logarithmic scale if wide."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import MaxNLocator
@@ -70,7 +77,7 @@ def draw_network(
     axes.margins(0.06)
     if not bad.all():
         order = np.flatnonzero(~bad)[np.argsort(values[~bad], kind="stable")]  # the large ones lie on top
-        norm = _colour_norm(values[order], whole)
+        norm = _colour_norm(values[order], whole, log)
         points = axes.scatter(
             at[order, 0], at[order, 1], c=values[order], norm=norm, cmap="viridis", zorder=3, **outline
         )
@@ -88,11 +95,11 @@ def draw_network(
         _write_labels(figure, axes, at, graph, float(np.sqrt(area)) / 2)
 
 
-def _colour_norm(values: Array, whole: bool) -> Normalize:
+def _colour_norm(values: Array, whole: bool, log: bool) -> Normalize:
     from matplotlib.colors import LogNorm, Normalize
 
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low >= (30 if not whole else 8):
+    if log and low > 0 and high / low >= (30 if not whole else 8):
         return LogNorm(low, high)
     if low == high:
         margin = 1.0 if whole else 0.05 * abs(low) or 1.0

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
-from fdtrain.figures.canvas import DPI, MARKERS, PALETTE, limits, readable, set_scale, sheet, write_around
+from fdtrain.figures.canvas import (
+    DPI,
+    MARKERS,
+    PALETTE,
+    in_units,
+    limits,
+    readable,
+    set_scale,
+    sheet,
+    write_around,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +46,12 @@ class Point:
     group: str = ""
 
 
-def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, *, title: str = "") -> None:
+def draw_scatter(
+    path: Path, points: Sequence[Point], xlabel: str, ylabel: str, linear: str = "", *, title: str = ""
+) -> None:
     """Draw points with error bars and labels; an axis of which values span 8 and more is logarithmic.
+
+    Not so those that `linear` names: ``x``, ``y`` or ``xy``.
 
     A marker that one of a later group would cover is larger than that, and seen behind it. Points above each
     other that have the same label are labelled once.
@@ -56,12 +70,15 @@ def draw_scatter(path: Path, points: Sequence[Point], xlabel: str, ylabel: str, 
         shown: NDArray[np.bool_] = np.isfinite(at[:, 0]) & np.isfinite(at[:, 1])
         for side, which in enumerate("xy"):
             if shown.any():
-                low, high, log = limits(at[shown, side], 8)
+                low, high, log = limits(at[shown, side], np.inf if which in linear else 8)
                 shown = shown & ((at[:, side] > 0) | (not log))
                 low_bar = float((at - spread)[shown, side].min())
                 low = max(min(low, low_bar), low / 2) if log else min(low, low_bar)  # a long bar runs off
                 high = max(high, float((at + spread)[shown, side].max()))
                 set_scale(axes, which, low, high, log=log, margin=0.1)
+                axis = axes.xaxis if which == "x" else axes.yaxis
+                unit = "" if log else in_units(axis, high)
+                axis.set_label_text((xlabel, ylabel)[side] + unit)
         groups = list(dict.fromkeys(point.group for point in points))
         colours = [PALETTE[groups.index(point.group) % len(PALETTE)] for point in points]
         of = np.array([groups.index(point.group) for point in points])

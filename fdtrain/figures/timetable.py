@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.figures.canvas import sheet
-from fdtrain.rounds import TITLES, Field, Form, Kind
+from fdtrain.rounds import TITLES, Field, Kind, Outline
 from fdtrain.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -62,9 +62,8 @@ def draw_schedule(schedule: Schedule, path: Path) -> None:
 
 
 def _headline(schedule: Schedule, characters: int) -> str:
-    sizes = "–".join(map(str, schedule.sizes))
     batch = f"B = {schedule.batch:,}, w = {schedule.wave:,}"
-    first = f"{schedule.scheme}, {schedule.form} form, sizes {sizes}, {batch}"
+    first = f"{schedule.scheme}, {schedule.outline.title.replace('-', '–')}, {batch}"
     second = (
         f"{len(schedule.rounds):,} rounds per mini-batch; message: {schedule.average_width:,.1f} numbers on "
         f"average, {schedule.peak_width:,} at most"
@@ -72,19 +71,13 @@ def _headline(schedule: Schedule, characters: int) -> str:
     return textwrap.fill(first, characters) + "\n" + textwrap.fill(second, characters)
 
 
-def _symbol(field: Field, form: Form) -> str:
+def _symbol(field: Field, outline: Outline) -> str:
     if field.kind == "slice":
         return f"{field.start}\n:{field.start + field.width}"
     if field.kind == "consensus":
         return f"{field.step}\n({field.wave})"
-    return f"${_row(field.kind, form, str(field.layer - (field.kind == 'features')))}$\n({field.wave})"
-
-
-def _row(kind: Kind, form: Form, layer: str) -> str:
-    """SPEC's symbol of the row that is sent."""
-    if kind == "features":
-        return f"x^{{{layer}}}" + (r"\Theta_1" if form == "sender" else "")
-    return ("p" if form == "receiver" else "q") + f"^{{{layer}}}"
+    hop = outline.hops[field.layer - 1]
+    return f"${hop.sends if field.kind == 'features' else hop.returns}$\n({field.wave})"
 
 
 def _draw_lanes(axes: Axes, schedule: Schedule, kinds: Sequence[Kind], at: dict[int, float]) -> None:
@@ -95,10 +88,11 @@ def _draw_lanes(axes: Axes, schedule: Schedule, kinds: Sequence[Kind], at: dict[
             y = kinds.index(field.kind)
             colour = "#EEEEEE" if field.kind == "slice" else TINTS[field.wave % len(TINTS)]
             axes.add_patch(Rectangle((x - 0.46, y - 0.42), 0.92, 0.84, facecolor=colour, edgecolor="none"))
-            axes.text(x, y, _symbol(field, schedule.form), ha="center", va="center", fontsize=7)
+            axes.text(x, y, _symbol(field, schedule.outline), ha="center", va="center", fontsize=7)
+    outline = schedule.outline
     keys = [
         {"slice": "slices of what is\nmixed (from:to)", "consensus": "consensus, step\n(wave)"}.get(
-            kind, f"{TITLES[kind]}\n${_row(kind, schedule.form, 'l')}$ (wave)"
+            kind, f"{TITLES[kind]}\n${outline.sends if kind == 'features' else outline.returns}$ (wave)"
         )
         for kind in kinds
     ]

@@ -17,6 +17,7 @@ from fdtrain.reference.model import (
 )
 from fdtrain.reference.recursions import CENTRALIZED, DISTRIBUTED, Recursion, State, clip_rows
 from fdtrain.reference.train import EpochResult, LearningRate, train_centralized, train_distributed
+from fdtrain.reference.uwmmse import Uwmmse, mutual_mixing, rates, train_uwmmse, wmmse
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,11 +30,16 @@ __all__ = [
     "Model",
     "Recursion",
     "State",
+    "Uwmmse",
     "clip_rows",
     "disagreement",
     "mixing_matrix",
     "mse",
+    "mutual_mixing",
+    "rates",
     "shift_matrix",
     "train_centralized",
     "train_distributed",
+    "train_uwmmse",
+    "wmmse",
 ]

@@ -79,7 +79,7 @@ def _read_sweep(path: Path) -> tuple[list[Run], list[str]]:
 
 
 def _read_published(line: dict[str, str]) -> dict[str, float]:
-    """The published MSEs that a line of a sweep's table has, by ``train`` and ``test``."""
+    """The published results that a line of a sweep's table has, by ``train`` and ``test``."""
     found: dict[str, float] = {}
     for side in ("train", "test"):
         try:

@@ -2,13 +2,18 @@
 
 const measures = DATA.curves.y.map((y) => ({ ...y, columns: [y.key] }));
 const has = (key) => measures.some((measure) => measure.key === key);
-if (has("mse_train") && has("mse_test") && groups.length <= 7)
-  measures.unshift({ key: "mse", label: "train and test MSE", columns: ["mse_train", "mse_test"] });
+const TESTS = DATA.curves.measures.map((told) => told.test), TRAINS = DATA.curves.measures.map((told) => told.train);
+for (const { name, title, unit, train, test } of DATA.curves.measures.toReversed())
+  if (has(train) && has(test) && groups.length <= 7) {
+    const label = `train and test ${title}`, { linear } = measures.find((measure) => measure.key === test);
+    measures.unshift({ key: name, label, axis: unit ? `${label} (${unit})` : label, linear, columns: [train, test] });
+  }
 const axes = DATA.curves.x.filter((x) => !["rounds", "bytes"].includes(x.column) || runs.some((run) => !run.silent));
 const NAMES = { epoch: "epoch", rounds: "rounds", messages: "messages", bytes: "bytes over links", seconds: "seconds" };
 DATA.curves.y.forEach((y) => { NAMES[y.key] = y.label; });
 const state = { x: axes[0].key, y: measures[0].key, scale: "", run: DATA.chosen, schedule: "0", hidden: new Set() };
-if (runs.length > 1 && has("mse_test")) state.y = "mse_test";
+const FIRST = axes[0].column === "minibatches" ? TRAINS[0] : TESTS[0];
+if (runs.length > 1 && has(FIRST)) state.y = FIRST;
 const groupOf = runs.map((_, r) => groups.findIndex((group) => group.members.includes(r)));
 const membersOf = (row) => (row.dataset.group === undefined ? [Number(row.dataset.run)] : groups[row.dataset.group].members);
 const MANY = 12; // settings
@@ -22,14 +27,46 @@ function hoverOf(run) {
   return `<b>${plain(run.label)}</b><br>${lines.join("<br>")}<extra></extra>`;
 }
 
+/** Of train and test in one picture, those that are dashed: the ones without many ups and downs. */
+const dashedOf = (axis) => (axis.column === "minibatches" ? TESTS : TRAINS);
+
+/** A run against mini-batches: its training as a running mean, what else there is at the ends of its epochs. */
+function minibatchTrace(run, trace, column) {
+  const told = run.minibatches;
+  if (!told) return null;
+  const hovertemplate = `<b>${plain(run.label)}</b><br>mini-batch %{x:,}<br>${plain(NAMES[column])}, mean of the last ${told.window.toLocaleString("en")}: %{y:.6g}<extra></extra>`;
+  if (column === told.column) return { ...trace, mode: "lines", x: told.x, y: told.y, hovertemplate };
+  if (!told.of_epoch) return null;
+  return { ...trace, mode: "lines+markers", marker: { ...trace.marker, size: 8 }, cliponaxis: false, x: run.columns.epoch.map((epoch) => epoch * told.of_epoch), y: run.columns[column], customdata: run.customdata };
+}
+
+/** What other methods reach on the mini-batches of the only run in sight, and that run's single mini-batches. */
+function baselineTraces(axis, measure, said) {
+  const shown = runs.filter((run, r) => !state.hidden.has(r) && run.minibatches);
+  if (axis.column !== "minibatches" || !shown.length) return [];
+  said.add(`Training against mini-batches: the mean of the last ${[...new Set(shown.map((run) => run.minibatches.window.toLocaleString("en")))].join(" or ")}.`);
+  const told = shown[0].minibatches;
+  if (!measure.columns.includes(told.column)) return [];
+  if (shown.length > 1) {
+    if (shown.some((run) => run.minibatches.baselines.length)) said.add("What other methods reach on the same mini-batches is drawn where only one run is shown.");
+    return [];
+  }
+  const lines = told.baselines.map(({ label, x, y }, k) => ({ type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y, name: plain(label), showlegend: true,
+    line: { color: colourOf(3 + k), width: 1.6, dash: DASHES[1 + (k % 3)] }, marker: { color: colourOf(3 + k), size: 7 }, meta: {}, hovertemplate: `<b>${plain(label)}</b><br>mini-batch %{x:,}<br>running mean %{y:.6g}<extra></extra>` }));
+  if (!told.single) return lines;
+  const single = { type: "scatter", mode: "markers", ...told.single, showlegend: false, hoverinfo: "skip", meta: {}, marker: { size: 3, opacity: 0.22, color: colours()[1] } };
+  return [single, ...lines];
+}
+
 function memberTrace(r, g, axis, column, style, reach) {
   const run = runs[r], xs = run.columns[axis.column], ys = run.columns[column];
   if (!ys) return null;
   const trace = { type: "scatter", mode: ys.length <= 30 ? "lines+markers" : "lines", hovertemplate: hoverOf(run), meta: { run: r },
     marker: { size: 5, color: style.color }, line: { color: style.color, width: style.width, dash: style.dash }, opacity: style.opacity };
+  if (axis.column === "minibatches") return minibatchTrace(run, trace, column);
   if (run.silent && ["rounds", "bytes"].includes(axis.column)) {
     const last = ys.length - 1, ends = [run.customdata[last], run.customdata[last]];
-    return { ...trace, mode: "lines", x: [0, reach], y: [ys[last], ys[last]], customdata: ends, line: { ...trace.line, dash: style.both && column === "mse_test" ? "longdash" : "dash" } };
+    return { ...trace, mode: "lines", x: [0, reach], y: [ys[last], ys[last]], customdata: ends, line: { ...trace.line, dash: style.both && TESTS.includes(column) ? "longdash" : "dash" } };
   }
   return xs ? { ...trace, x: xs, y: ys, customdata: run.customdata } : null;
 }
@@ -38,14 +75,15 @@ function meanTrace(traces, label, style) {
   const lengths = traces.map((t) => { const bad = t.y.indexOf(null); return bad < 0 ? t.y.length : bad; });
   const mean = (key, k) => traces.reduce((sum, t) => sum + t[key][k], 0) / traces.length;
   const ks = [...Array(Math.min(...lengths)).keys()];
-  return { type: "scatter", mode: "lines", x: ks.map((k) => mean("x", k)), y: ks.map((k) => mean("y", k)),
+  return { type: "scatter", mode: ks.length > 1 ? "lines" : "markers", marker: { size: 10, color: style.color }, x: ks.map((k) => mean("x", k)), y: ks.map((k) => mean("y", k)),
     line: { color: style.color, width: style.width, dash: style.dash }, meta: { mean: true },
     hovertemplate: `<b>${plain(label)}</b><br>mean of ${traces.length}: %{y:.6g}<extra></extra>` };
 }
 
 /** The end of the horizontal axis. */
 function reachOf(axis) {
-  const ends = runs.map((run, r) => (state.hidden.has(r) || !run.columns[axis.column] ? 0 : run.columns[axis.column].at(-1)));
+  const along = (run) => (axis.column === "minibatches" ? run.minibatches?.x : run.columns[axis.column]);
+  const ends = runs.map((run, r) => (state.hidden.has(r) || !along(run) ? 0 : along(run).at(-1)));
   return Math.max(1, ...ends);
 }
 
@@ -57,14 +95,14 @@ function curveTraces(axis, measure, said) {
   if (crowded) said.add(CROWDED);
   shown.forEach((members, g) => columns.forEach((column) => {
     const single = runs.length === 1;
-    const style = { color: colours()[single && column !== "mse_test" ? (column === "disagreement" ? 2 : 1) : g % colours().length],
-      dash: columns.length > 1 ? (column === "mse_train" ? "dash" : "solid") : dashOf(g), both: columns.length > 1, width: members.length > 1 ? 1 : 2, opacity: members.length > 1 ? 0.5 : 1 };
+    const style = { color: colours()[single && !TESTS.includes(column) ? (column === "disagreement" ? 2 : 1) : g % colours().length],
+      dash: columns.length > 1 ? (dashedOf(axis).includes(column) ? "dash" : "solid") : dashOf(g), both: columns.length > 1, width: members.length > 1 ? 1 : 2, opacity: members.length > 1 ? 0.5 : 1 };
     const drawn = members.filter((r) => !(column === "disagreement" && runs[r].silent));
     if (drawn.length < members.length) said.add("Runs that send nothing have one set of parameters, so no disagreement: not drawn.");
     const traces = drawn.map((r) => memberTrace(r, g, axis, column, style, reach));
     if (traces.includes(null)) said.add(`Not drawn, as their files do not say: ${drawn.filter((_, k) => !traces[k]).map((r) => runs[r].label).join(", ")}.`);
     const good = traces.filter(Boolean);
-    good.forEach((trace) => { if (members.length > 1) trace.mode = "lines"; });
+    good.forEach((trace) => { if (members.length > 1 && trace.x.length > 1) trace.mode = "lines"; });
     if (good.length > 1) thick.push(meanTrace(good, groups[g].label, { ...style, width: crowded ? 1.6 : 2.6 }));
     if (good.length === 1 || !crowded) thin.push(...good);
   }));
@@ -110,20 +148,21 @@ function drawCurves() {
   const traces = curveTraces(axis, measure, said);
   const values = traces.flatMap((t) => t.y).filter((y) => y !== null && y > 0);
   const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), 0);
-  const log = state.scale ? state.scale === "log" : high / low >= 8;
+  const log = state.scale ? state.scale === "log" : !measure.linear && high / low >= 8;
+  const beside = baselineTraces(axis, measure, said);
   notesOn(axis, log, traces, said);
-  const div = document.getElementById("curve"), named = measure.columns.length > 1;
+  const div = document.getElementById("curve"), both = measure.columns.length > 1, named = both || beside.length > 0;
   const bytes = axis.column === "bytes", unit = unitOf(bytes ? reachOf(axis) : 1);
-  const keys = named ? ["solid", "dash"].map((dash, k) => ({ type: "scatter", mode: "lines", x: [null], y: [null], name: ["test", "train"][k], showlegend: true,
+  const keys = both ? (axis.column === "minibatches" ? ["dash", "solid"] : ["solid", "dash"]).map((dash, k) => ({ type: "scatter", mode: "lines", x: [null], y: [null], name: ["test", "train"][k], showlegend: true,
     line: { dash, width: 2, color: runs.length === 1 ? colours()[k] : variable("dim") }, meta: {}, hoverinfo: "skip" })) : [];
   const own = {
     height: Math.max(340, Math.min(520, 0.42 * div.clientWidth)), hovermode: "closest", showlegend: named,
     xaxis: { title: { text: axis.label + (bytes ? ` (${unit.name})` : "") }, rangemode: "tozero", hoverformat: ",", tickformat: axis.column === "seconds" ? "~g" : bytes ? "" : ",",
       ...(axis.column === "epoch" && reachOf(axis) <= 10 ? { dtick: 1 } : {}), nticks: narrowed(div) ? 5 : 10 },
-    yaxis: { title: { text: plain(measure.label), standoff: 14 }, ...(log && high / low > 5 ? { dtick: high / low > 300 ? 1 : "D2" } : {}), type: log ? "log" : "linear", tickformat: "~g", exponentformat: "power", nticks: 8 },
+    yaxis: { title: { text: plain(measure.axis ?? measure.label), standoff: 14 }, ...(log && high / low > 5 ? { dtick: high / low > 300 ? 1 : "D2" } : {}), type: log ? "log" : "linear", tickformat: "~g", exponentformat: "power", nticks: 8 },
   };
   const scaled = [...traces, ...divergedMarks(traces)].map((t) => ({ ...t, x: t.x.map((x) => x / unit.size), showlegend: false }));
-  const all = [...scaled, ...keys];
+  const all = [...beside.filter((t) => !t.showlegend), ...scaled, ...keys, ...beside.filter((t) => t.showlegend)];
   Plotly.react(div, all, layout(own), configOf(div));
   Object.assign(div.dataset, { x: state.x, y: state.y, scale: log ? "log" : "linear", traces: all.length });
   showState(log);

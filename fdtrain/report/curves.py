@@ -1,28 +1,45 @@
-"""The metrics of all runs as data for the page's curves, which curves.js draws."""
+"""The metrics of all runs, by epoch and by mini-batch, as data for the page's curves, which curves.js draws."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from fdtrain import minibatches
+from fdtrain.figures.canvas import readable
+from fdtrain.measure import MEASURES, found_in
 from fdtrain.report.compare import Group
 from fdtrain.report.read import Run, finite
+from fdtrain.rundir import STOPPED
 
 X = {"epoch": "epochs", "rounds": "rounds", "bytes": "bytes over links", "seconds": "seconds"}
 X_KEYS = {"epoch": "epochs"}  # in the address of the page
-Y = {"mse_test": "test MSE", "mse_train": "train MSE", "disagreement": "disagreement"}
+MINIBATCHES = {"key": "minibatches", "column": "minibatches", "label": "mini-batches"}
+Y = {
+    measure.column(side): f"{side} {measure.title}"
+    for measure in MEASURES.values()
+    for side in ("test", "train")
+} | {"disagreement": "disagreement"}
 MAX_POINTS = 60_000  # of all runs together; beyond it epochs are left out
+MAX_MEANS, MAX_SINGLE = 1500, 4000  # of a curve against mini-batches, and of single mini-batches behind it
 
 
 def curves(runs: Sequence[Run], groups: Sequence[Group]) -> dict[str, Any]:
-    """Every run's metrics by column, and what the selectors offer."""
+    """Every run's metrics by column, and what the selectors offer; against mini-batches first, where runs tell."""
     step = -(-sum(run.epochs for run in runs) // MAX_POINTS)
     columns = [name for name in X if any(name in run.metrics for run in runs)]
-    measures = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    measures = [name for name in measures if name not in (*X, "messages")]
+    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    names = [name for name in names if name not in (*X, "messages")]
+    x = [{"key": X_KEYS.get(name, name), "column": name, "label": X[name]} for name in columns]
     return {
-        "x": [{"key": X_KEYS.get(name, name), "column": name, "label": X[name]} for name in columns],
-        "y": [{"key": name, "label": Y.get(name, name.replace("_", " "))} for name in _ordered(measures)],
+        "x": [MINIBATCHES, *x] if any(run.minibatches for run in runs) else x,
+        "y": [_vertical(name) for name in _ordered(names)],
+        "measures": [
+            {"name": one.name, "title": one.title, "unit": one.unit, "train": one.train, "test": one.test}
+            for one in dict.fromkeys(run.measure for run in runs)
+        ],
         "step": step,
         "groups": [{"label": one.label, "members": one.members} for one in groups],
         "runs": [
@@ -32,9 +49,45 @@ def curves(runs: Sequence[Run], groups: Sequence[Group]) -> dict[str, Any]:
                 "status": run.status,
                 "columns": {name: _thin(values, step) for name, values in run.metrics.items()},
             }
+            | ({"minibatches": _minibatches(run, alone=len(runs) == 1)} if run.minibatches else {})
             for run in runs
         ],
     }
+
+
+def _vertical(name: str) -> dict[str, Any]:
+    """What a selector offers: with the unit for the axis, and whether that is never logarithmic by itself."""
+    measure = found_in([name])
+    label = Y.get(name, name.replace("_", " "))
+    if measure is None:
+        return {"key": name, "label": label}
+    return {"key": name, "label": label, "axis": measure.with_unit(label), "linear": not measure.logarithmic}
+
+
+def _minibatches(run: Run, *, alone: bool) -> dict[str, Any]:
+    """The running means of a run and of the baselines on its mini-batches; if it is `alone`, also single ones."""
+    drawn, rows = minibatches.curves(run.minibatches), run.minibatches
+    width, means = minibatches.window(len(rows)), minibatches.averages(rows)
+    whole = run.status in ("complete", STOPPED)  # otherwise an epoch may have been interrupted
+    told: dict[str, Any] = {
+        "column": run.measure.train,
+        "window": width,
+        "of_epoch": rows[-1].minibatch / run.epochs if whole else None,
+        "baselines": [],
+    }
+    for name, (x, values) in drawn.items():
+        at, y = minibatches.running_mean(x, readable(values), width)
+        step = -(-len(at) // MAX_MEANS)
+        curve = {"x": _thin(at.tolist(), step), "y": _thin(y.tolist(), step)}
+        if name:
+            said = f"{minibatches.title(name)}, average {means[name].mean:.4g}"
+            told["baselines"].append({"label": said, **curve})
+            continue
+        told |= curve
+        if alone and width > 1:
+            some = np.arange(0, len(x), -(-len(x) // MAX_SINGLE))
+            told["single"] = {"x": _thin(x[some].tolist(), 1), "y": _thin(values[some].tolist(), 1)}
+    return told
 
 
 def _ordered(measures: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The chart of a run's network: nodes coloured by their loss."""
+"""The chart of a run's network: nodes coloured by their loss, or rate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fdtrain.figures.canvas import readable
 from fdtrain.figures.network import MAX_DRAWN, layout
 from fdtrain.graph import Graph
+from fdtrain.measure import MSE, Measure
 from fdtrain.report.charts import plain
 
 Array = NDArray[np.float64]
@@ -28,19 +29,19 @@ def places(graph: Graph) -> Array | None:
     return graph.positions if graph.positions is not None else layout(graph)
 
 
-def draw(graph: Graph, node_loss: Array, at: Array | None) -> dict[str, Any]:
+def draw(graph: Graph, node_loss: Array, at: Array | None, measure: Measure = MSE) -> dict[str, Any]:
     """The nodes at `at` [V, 2] with their edges; or, without places, how loss goes with degree."""
     loss = readable(node_loss) if len(node_loss) == graph.num_nodes else np.full(graph.num_nodes, np.nan)
     if at is None:
-        return _cells(graph, loss)
+        return _cells(graph, loss, measure)
     traces = [_edges(graph, at)] if has_edges(graph) else []
     bad = np.isnan(loss)
     if bad.any():
-        traces.append(_nodes(graph, loss, at, np.flatnonzero(bad), {"color": GREY}))
+        traces.append(_nodes(graph, loss, at, np.flatnonzero(bad), {"color": GREY}, measure))
     if not bad.all():
         order = np.flatnonzero(~bad)[np.argsort(loss[~bad], kind="stable")]  # the large ones lie on top
-        marker = _colours(loss[order])
-        traces.append(_nodes(graph, loss, at, order, marker))
+        marker = _colours(loss[order], measure)
+        traces.append(_nodes(graph, loss, at, order, marker, measure))
     hidden = {"visible": False, "showgrid": False, "zeroline": False}
     return {
         "data": traces,
@@ -76,7 +77,7 @@ def _edges(graph: Graph, at: Array) -> dict[str, Any]:
 
 
 def _nodes(
-    graph: Graph, loss: Array, at: Array, chosen: NDArray[Any], marker: dict[str, Any]
+    graph: Graph, loss: Array, at: Array, chosen: NDArray[Any], marker: dict[str, Any], measure: Measure
 ) -> dict[str, Any]:
     labels = graph.labels
     names = [f"node {i}" if labels is None else f"{labels[i]} (node {i})" for i in chosen]
@@ -94,16 +95,17 @@ def _nodes(
         "customdata": [
             [int(graph.degrees[i]), "not finite" if np.isnan(loss[i]) else f"{loss[i]:.6g}"] for i in chosen
         ],
-        "hovertemplate": "%{hovertext}<br>degree %{customdata[0]}<br>test MSE %{customdata[1]}<extra></extra>",
+        "hovertemplate": "%{hovertext}<br>degree %{customdata[0]}"
+        f"<br>test {measure.of_node} %{{customdata[1]}}<extra></extra>",
         "marker": {"size": size, **marker},
         "meta": {"ink": "outline"},
     }
 
 
-def _colours(loss: Array) -> dict[str, Any]:
+def _colours(loss: Array, measure: Measure) -> dict[str, Any]:
     """Colours on a logarithmic scale where the losses span much."""
     low, high = float(loss.min()), float(loss.max())
-    wide = low > 0 and high / low >= 30
+    wide = measure.logarithmic and low > 0 and high / low >= 30
     shown = np.log10(loss) if wide else loss
     ends = (float(shown.min()), float(shown.max()))
     ticks = np.linspace(*ends, 5) if ends[0] < ends[1] else np.array([ends[0]])
@@ -111,7 +113,10 @@ def _colours(loss: Array) -> dict[str, Any]:
         "color": _short(shown, 6),
         "colorscale": "Viridis",
         "colorbar": {
-            "title": {"text": "test MSE" + " (log)" * wide, "side": "right"},
+            "title": {
+                "text": measure.with_unit(f"test {measure.of_node}") + " (log)" * wide,
+                "side": "right",
+            },
             "thickness": 12,
             "outlinewidth": 0,
             "tickvals": ticks.tolist(),
@@ -120,7 +125,7 @@ def _colours(loss: Array) -> dict[str, Any]:
     }
 
 
-def _cells(graph: Graph, loss: Array) -> dict[str, Any]:
+def _cells(graph: Graph, loss: Array, measure: Measure) -> dict[str, Any]:
     """Numbers of nodes by degree and loss."""
     good = np.isfinite(loss)
     degrees = np.log2(np.maximum(graph.degrees[good], 1).astype(np.float64))
@@ -143,7 +148,7 @@ def _cells(graph: Graph, loss: Array) -> dict[str, Any]:
                     "tickvals": shades,
                     "ticktext": [f"{10**shade:,}" for shade in shades],
                 },
-                "hovertemplate": "%{customdata:,} nodes, test MSE about %{y:.4g}<extra></extra>",
+                "hovertemplate": f"%{{customdata:,}} nodes, test {measure.of_node} about %{{y:.4g}}<extra></extra>",
             }
         ],
         "layout": {
@@ -153,7 +158,7 @@ def _cells(graph: Graph, loss: Array) -> dict[str, Any]:
                 "tickvals": ticks.tolist(),
                 "ticktext": [f"{2**tick:,.0f}" for tick in ticks],
             },
-            "yaxis": {"title": {"text": "test MSE of the node"}},
+            "yaxis": {"title": {"text": measure.with_unit(f"test {measure.of_node} of the node")}},
         },
     }
 

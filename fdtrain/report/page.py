@@ -121,6 +121,7 @@ def _view(run: Run) -> dict[str, Any]:
         "ledger": tables.ledger(run),
         "verification": tables.verification(run),
         "centralized": run.setting("training.mode") == "centralized",
+        "of_node": f"test {run.measure.of_node}",
         "yaml": Markup(highlight(run.config_text, YamlLexer(), HtmlFormatter(nowrap=True))),  # it escapes
     }
 
@@ -134,6 +135,7 @@ def _networks(runs: Sequence[Run], figures: dict[str, Any]) -> list[list[str]]:
             said.append(["The run has no network.npz."])
             continue
         graph, loss = run.network
+        what = f"test {run.measure.of_node}"
         lines = [f"{graph.num_nodes:,} nodes, {graph.num_edges:,} edges."]
         key = graph.indptr.tobytes() + graph.indices.tobytes()
         key += b"" if graph.positions is None else graph.positions.tobytes()
@@ -145,15 +147,15 @@ def _networks(runs: Sequence[Run], figures: dict[str, Any]) -> list[list[str]]:
         else:
             if key not in places:
                 places[key] = network.places(graph)
-            figures[f"network-{number}"] = network.draw(graph, loss, places[key])
+            figures[f"network-{number}"] = network.draw(graph, loss, places[key], run.measure)
             if places[key] is None:
-                lines.append("Too many to be drawn one by one: numbers of nodes by degree and test MSE.")
+                lines.append(f"Too many to be drawn one by one: numbers of nodes by degree and {what}.")
             elif not edges and graph.num_edges:
                 lines.append("The edges are not drawn: they would cover the nodes.")
         bad = int(np.isnan(readable(loss)).sum())
         if len(loss) != graph.num_nodes:
-            lines.append("No test MSE of the nodes yet.")
+            lines.append(f"No {what} of the nodes yet.")
         elif bad:
-            lines.append(f"{'All' if bad == len(loss) else f'{bad:,}'} nodes have no finite test MSE: grey.")
+            lines.append(f"{'All' if bad == len(loss) else f'{bad:,}'} nodes have no finite {what}: grey.")
         said.append(lines)
     return said

@@ -25,8 +25,7 @@ class Plan:
     def name(self) -> str:
         """What tells it from others."""
         plan = self.schedule
-        sizes = "–".join(map(str, plan.sizes))
-        return f"{plan.scheme}, {plan.form} form, {sizes}, B = {plan.batch:,}, w = {plan.wave:,}"
+        return f"{plan.scheme}, {plan.outline.title}, B = {plan.batch:,}, w = {plan.wave:,}"
 
     @property
     def kinds(self) -> list[tuple[str, int, int, int]]:

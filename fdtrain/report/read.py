@@ -18,6 +18,8 @@ from fdtrain.errors import InputError
 from fdtrain.figures.canvas import EXTREME
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count
+from fdtrain.measure import MSE, Measure, found_in
+from fdtrain.minibatches import MinibatchRow
 from fdtrain.rundir import STOPPED, RunDirectory, is_complete
 
 T = TypeVar("T")
@@ -40,7 +42,13 @@ class Run:
     network: tuple[Graph, NDArray[np.float64]] | None = None
     notes: list[str] = field(default_factory=list)
     axes: dict[str, str] = field(default_factory=dict)  # of a sweep
-    published: dict[str, float] = field(default_factory=dict)  # MSE by "train", "test": of a sweep
+    published: dict[str, float] = field(default_factory=dict)  # the measure by "train", "test": of a sweep
+    minibatches: list[MinibatchRow] = field(default_factory=list)
+
+    @property
+    def measure(self) -> Measure:
+        """What its task is measured by."""
+        return found_in(self.metrics) or MSE
 
     @property
     def epochs(self) -> int:
@@ -113,6 +121,8 @@ def read_run(path: Path, label: str) -> Run:
         network=_attempt("network.npz", directory.read_network, notes),
         notes=notes,
     )
+    if directory.has_minibatches():
+        run.minibatches = _attempt("minibatches.csv", directory.read_minibatches, notes) or []
     if not (path / "theta.npz").is_file():
         notes.append(f"theta.npz{_MISSING}")
     if run.setting("training.mode") != "centralized":

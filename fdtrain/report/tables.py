@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from fdtrain.minibatches import Average, averages, title
 from fdtrain.progress import size
 from fdtrain.report.cells import (
     NONE,
@@ -27,7 +28,6 @@ from fdtrain.report.read import Run, finite
 from fdtrain.rundir import STOPPED
 
 SETTINGS = ("optimizer", "learning rate", "scheme", "nodes")
-RESULTS = ("train MSE", "published train MSE", "test MSE", "published test MSE")
 COSTS = ("disagreement", "epochs", "rounds", "bytes over links", "time", "ranks")
 MANY = 8  # values that are written one by one
 
@@ -49,14 +49,35 @@ def epochs(run: Run) -> Cell:
     )
 
 
+def results_of(runs: Sequence[Run]) -> list[str]:
+    """How the results of `runs` are called: their measures, and the baselines on the same mini-batches."""
+    names = []
+    for measured in dict.fromkeys(run.measure for run in runs):
+        for side in ("train", "test"):
+            names += [f"{side} {measured.title}", f"published {side} {measured.title}"]
+    return names + [name for run in runs for name in baselines(run)]
+
+
+def baselines(run: Run) -> dict[str, Average]:
+    """What other methods reach on average of the run's mini-batches, by name."""
+    return {f"average {title(name)}": found for name, found in averages(run.minibatches).items()}
+
+
+def beside_own(found: Average) -> Cell:
+    """A baseline's average, and the run's own one on the same mini-batches."""
+    own = f"{found.own:.4g}" if finite(found.own) is not None else "diverged"
+    exact = f"{found.mean:.17g} on {found.evaluated:,} mini-batches; the run itself on the same ones: {found.own:.17g}"
+    return Cell(f"{found.mean:.4g} (own {own})", repr(found.mean), exact)
+
+
 def published(run: Run, side: str, own: float | None) -> dict[str, Cell]:
-    """The published MSE of a `side`, and the own one in percent of it; empty where none is known."""
+    """The published value of a `side`, and the own one in percent of it; empty where none is known."""
     value = run.published.get(side)
     if value is None:
         return {}
     own = finite(own)
     beside = "" if own is None else f" ({100 * own / value:.1f} %)"
-    return {f"published {side} MSE": Cell(f"{value:.4g}{beside}", repr(value))}
+    return {f"published {side} {run.measure.title}": Cell(f"{value:.4g}{beside}", repr(value))}
 
 
 def headline(run: Run) -> dict[str, Cell]:
@@ -67,12 +88,14 @@ def headline(run: Run) -> dict[str, Cell]:
     mixing = run.setting("optimizer.mixing.kind")
     optimizer = str(run.setting("optimizer.kind") or NONE) + (f", {mixing}" if mixing else "")
     rate, schedule = run.setting("optimizer.lr"), run.setting("optimizer.lr_schedule.kind")
+    train, test = (run.last(column) for column in run.measure.columns)
     return {
         "status": status(run),
-        "train MSE": measure(run.last("mse_train")),
-        **published(run, "train", run.last("mse_train")),
-        "test MSE": measure(run.last("mse_test")),
-        **published(run, "test", run.last("mse_test")),
+        f"train {run.measure.title}": measure(train),
+        **published(run, "train", train),
+        f"test {run.measure.title}": measure(test),
+        **published(run, "test", test),
+        **{name: beside_own(found) for name, found in baselines(run).items()},
         "disagreement": Cell(NONE) if run.silent else measure(run.last("disagreement")),
         "epochs": epochs(run),
         "rounds": Cell(NONE) if run.silent else count(run.last("rounds")),
@@ -104,7 +127,7 @@ def origin(runs: Sequence[Run]) -> str:
 def compare(runs: Sequence[Run]) -> tuple[Table, str]:
     """A row per run, and in a line what is the same for all."""
     lines = [headline(run) for run in runs]
-    table, same = _differing("run", lines, ("status", *RESULTS, *SETTINGS, *COSTS))
+    table, same = _differing("run", lines, ("status", *results_of(runs), *SETTINGS, *COSTS), _always(runs))
     return _named(table, [run.label for run in runs]), same
 
 
@@ -115,16 +138,20 @@ def summary(runs: Sequence[Run], groups: Sequence[Group]) -> tuple[Table, str]:
         members = [runs[r] for r in one.members if runs[r].status != "incomplete"]
         silent = all(run.silent for run in members)
         line = {"runs": count(len(members))}
-        for name, column in (("train", "mse_train"), ("test", "mse_test"), ("", "disagreement")):
-            values = [] if silent and not name else [run.last(column) for run in members]
-            line[f"{name} MSE" if name else column] = spread(values)
-            mean = _mean(values)
-            line |= published(runs[one.members[0]], name, mean)
+        first = runs[one.members[0]]
+        for side in ("train", "test"):
+            values = [run.last(first.measure.column(side)) for run in members]
+            line[f"{side} {first.measure.title}"] = spread(values)
+            line |= published(first, side, _mean(values))
+        line["disagreement"] = spread([] if silent else [run.last("disagreement") for run in members])
+        for name in dict.fromkeys(name for run in members for name in baselines(run)):
+            known = [found for run in members if (found := baselines(run).get(name))]
+            line[name] = spread([found.mean for found in known])
         for name, column in (("epochs", "epoch"), ("rounds", "rounds"), ("bytes over links", "bytes")):
             values = [] if silent and name != "epochs" else [run.last(column) for run in members]
             line[name] = spread(values, size if column == "bytes" else "{:,.0f}".format)
         lines.append(line)
-    table, same = _differing("setting", lines, ("runs", *RESULTS, *COSTS))
+    table, same = _differing("setting", lines, ("runs", *results_of(runs), *COSTS), _always(runs))
     return _named(table, [one.label for one in groups]), same
 
 
@@ -132,12 +159,19 @@ def _named(table: Table, labels: Sequence[str]) -> Table:
     return Table(table.head, [[Cell(label), *row] for label, row in zip(labels, table.rows, strict=True)])
 
 
-def _differing(first: str, lines: Sequence[dict[str, Cell]], names: Sequence[str]) -> tuple[Table, str]:
-    """A table of the MSEs and of what is not the same in all `lines`, and a text of what is."""
+def _always(runs: Sequence[Run]) -> set[str]:
+    """What the tables show even where it is the same for all runs."""
+    return {f"{side} {run.measure.title}" for run in runs for side in ("train", "test")}
+
+
+def _differing(
+    first: str, lines: Sequence[dict[str, Cell]], names: Sequence[str], always: Collection[str]
+) -> tuple[Table, str]:
+    """A table of the results and of what is not the same in all `lines`, and a text of what is."""
     kept, same = [], []
-    for name in names:
+    for name in dict.fromkeys(names):
         cells = [line.get(name, Cell(NONE)) for line in lines]
-        if name not in ("train MSE", "test MSE") and len({(cell.text, cell.exact) for cell in cells}) == 1:
+        if name not in always and len({(cell.text, cell.exact) for cell in cells}) == 1:
             same.append(_said(name, cells[0].text))
         else:
             kept.append(name)

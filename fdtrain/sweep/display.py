@@ -18,11 +18,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fdtrain.progress import duration
+from fdtrain.progress import duration, figures
 from fdtrain.sweep.plan import Point, Sweep
 from fdtrain.sweep.runner import Running, View
 from fdtrain.sweep.summary import show_summary
-from fdtrain.sweep.table import Results, summarize
+from fdtrain.sweep.table import Results
 
 NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
@@ -121,8 +121,8 @@ def _under_way(running: Sequence[Running]) -> Table:
     table.add_column(no_wrap=True, justify="right")
     table.add_column(no_wrap=True)
     for one in running:
-        row, epochs = one.progress.row, one.progress.epochs
-        at = f"epoch {row.epoch}/{epochs}" if row is not None else "starts"
+        row = one.progress.row
+        at = one.progress.position or "starts"
         table.add_row(Text(one.point.title), at, "" if row is None else _figures(one))
     return table
 
@@ -155,7 +155,7 @@ def conclude(
     console: Console,
 ) -> None:
     """The summary, what failed, and where the files are; `others`: directories of runs that are not in the table."""
-    show_summary(sweep, summarize(frame, sweep.config), console)
+    show_summary(sweep, frame, console)
     _tell_invalid(sweep, console)
     states = [(point, results.status(point)) for point in sweep.points if point.error is None]
     failed = [(point, results.reason(point) or "") for point, state in states if state == "failed"]
@@ -216,7 +216,7 @@ def _by_reason(failures: Sequence[tuple[Point, str]]) -> list[tuple[str, list[Po
 
 def _figures(running: Running) -> str:
     row = running.progress.row
-    return "no epoch" if row is None else f"mse train {row.mse_train:.4g} test {row.mse_test:.4g}"
+    return "no epoch" if row is None else figures(row)
 
 
 def _short(reason: str, point: Point) -> str:

@@ -11,10 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fdtrain import figures
+from fdtrain.measure import Measure, found_in
 from fdtrain.rundir import RunDirectory
 from fdtrain.sweep.labels import describe
+from fdtrain.sweep.minibatches import Curves
 from fdtrain.sweep.plan import Sweep
-from fdtrain.sweep.schema import CURVE_Y, Figure
+from fdtrain.sweep.schema import Figure
 
 Array = NDArray[np.float64]
 Curve = tuple[Array, Array]
@@ -23,8 +25,7 @@ NAMES = {
     "epochs": "epoch",
     "rounds": "message-passing rounds",
     "bytes": "bytes over all links",
-    "mse_train": "training MSE",
-    "mse_test": "test MSE",
+    "minibatches": "mini-batch",
     "mean_degree": "mean degree",
     "spectral_gap": r"spectral gap, $1-|\lambda_2|$",
 }
@@ -46,20 +47,40 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
         if chosen.is_empty():
             continue
         if figure.kind == "curves":
-            found, note = series(sweep, chosen, out, figure)
-            figures.draw_comparison(file, found, labels[0], labels[1], note=note)
+            measure = _measure(figure.y)
+            more: dict[str, Any] = {"rises": measure is not None and not measure.falls}
+            if figure.along_minibatches:
+                along = Curves(sweep.config, out)
+                groups = _groups(sweep, chosen)
+                found, more["lower"] = along.of_runs(groups), along.beside_nearest(groups)
+                more |= {"beside": along.of_baselines(chosen), "values": "average", "note": along.note}
+            else:
+                found, more["note"] = series(sweep, chosen, out, figure)
+            figures.draw_comparison(file, found, labels[0], labels[1], **more)
             written.append(file)
         elif points := scatter(sweep, chosen, figure):
-            figures.draw_scatter(file, points, labels[0], labels[1])
+            shown = {"x": _measure(figure.x), "y": _measure(figure.y)}
+            linear = "".join(side for side, one in shown.items() if one is not None and not one.logarithmic)
+            figures.draw_scatter(file, points, labels[0], labels[1], linear)
             written.append(file)
     return written
 
 
 def _name(column: str, *, final: bool) -> str:
     """How an axis is called that shows a column of the table, or that measure along the training."""
-    measure, at, epoch = column.partition("_at_")
-    when = f" after epoch {epoch}" if at else " at the end" if final and column in CURVE_Y else ""
-    return NAMES.get(measure, measure.replace("_", " ")) + when
+    name, at, epoch = column.partition("_at_")
+    measure = found_in([name])
+    metric = measure is not None or name == "disagreement"
+    when = f" after epoch {epoch}" if at else " at the end" if final and metric else ""
+    if measure is None:
+        return NAMES.get(name, name.replace("_", " ")) + when
+    side = "training" if name == measure.train else "test"
+    return measure.with_unit(f"{side} {measure.title}{when}")
+
+
+def _measure(column: str) -> Measure | None:
+    """The measure that a column of the table shows, itself or early in the training."""
+    return found_in([column.partition("_at_")[0]])
 
 
 def series(
@@ -92,8 +113,8 @@ def _read(path: Path, figure: Figure) -> Curve:
     run = RunDirectory(path)
     rows = run.read_metrics()
     name = {"epochs": "epoch"}.get(figure.x, figure.x)
-    x = run.read_timing() if name == "seconds" else [getattr(row, name) for row in rows]
-    return np.array(x, np.float64), np.array([getattr(row, figure.y) for row in rows], np.float64)
+    x = run.read_timing() if name == "seconds" else [row.columns()[name] for row in rows]
+    return np.array(x, np.float64), np.array([row.columns()[figure.y] for row in rows], np.float64)
 
 
 def scatter(sweep: Sweep, complete: pl.DataFrame, figure: Figure) -> list[figures.Point]:

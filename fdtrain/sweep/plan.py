@@ -18,8 +18,11 @@ from fdtrain import resources, yamlfile
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.explain import check
+from fdtrain.measure import Measure, measure_of
 from fdtrain.sweep.labels import describe, slug
 from fdtrain.sweep.schema import SweepConfig, Variant
+from fdtrain.tasks.allocations import BASELINES
+from fdtrain.tasks.power_allocation import PowerAllocation
 
 MAX_POINTS = 100_000
 
@@ -119,7 +122,52 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     first = found[0].error
     if first is not None and all(point.error for point in found):
         raise InputError(f"{path}: no combination of the axes is a valid configuration; the first: {first}")
+    try:
+        config = config.measured_by(_measure(found), BASELINES if _compares(found) else ())
+        _check_logged(config, found)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     return Sweep(config, found, str(path), tuple(overrides), _without_effect(config, overrides))
+
+
+def _measure(found: Sequence[Point]) -> Measure:
+    """What the task of all points is measured by.
+
+    Raises:
+        ValueError: they have tasks that are measured by different things.
+    """
+    first, *others = dict.fromkeys(measure_of(point.config.task.kind) for point in found if point.config)
+    if others:
+        raise ValueError(
+            f"axes: some runs are measured by their {first.title}, others by their {others[0].title}; "
+            "make a sweep of each"
+        )
+    return first
+
+
+def _compares(found: Sequence[Point]) -> bool:
+    """Whether some runs tell what other methods reach on their mini-batches."""
+    configs = [point.config for point in found if point.config is not None]
+    return any(
+        isinstance(one.task, PowerAllocation) and one.task.baselines_every and one.training.log_every
+        for one in configs
+    )
+
+
+def _check_logged(sweep: SweepConfig, found: Sequence[Point]) -> None:
+    """Refuse to draw mini-batches of runs that do not tell them.
+
+    Raises:
+        ValueError: ``training.log_every`` is missing.
+    """
+    for k, figure in enumerate(sweep.figures):
+        for point in found if figure.along_minibatches else ():
+            drawn = all(point.labels[axis] in labels for axis, labels in figure.where.items())
+            if drawn and point.config is not None and point.config.training.log_every is None:
+                raise ValueError(
+                    f"figures.{k}.x: the run {point.title} has no minibatches.csv; set training.log_every "
+                    "in the base, e.g. 100"
+                )
 
 
 def _without_effect(sweep: SweepConfig, overrides: Sequence[str]) -> list[str]:
@@ -162,7 +210,7 @@ def _point(chosen: Sequence[tuple[str, str, Variant]], base: dict[str, Any], fol
     published: dict[str, float] = {}
     for _, _, variant in chosen:
         for side in ("train", "test"):
-            value = getattr(variant.published, f"mse_{side}", None)
+            value = None if variant.published is None else variant.published.of(side)
             if value is not None:
                 published[f"published_{side}"] = value
     text = yamlfile.dump(content) if config is None else config.to_yaml()

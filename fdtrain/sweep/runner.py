@@ -18,6 +18,7 @@ from fdtrain import launcher
 from fdtrain.driver import Quiet
 from fdtrain.errors import RunFailedError
 from fdtrain.jobs import EVENTS_VARIABLE
+from fdtrain.minibatches import MinibatchRow
 from fdtrain.outputs import writing
 from fdtrain.progress import replay
 from fdtrain.rundir import is_complete
@@ -35,9 +36,13 @@ class Progress(Quiet):
     def __init__(self) -> None:
         self.epochs = 0
         self.row: EpochRow | None = None
+        self._minibatch = self._per_epoch = 0
 
-    def started(self, name: str, nodes: int, ranks: int, epochs: int) -> None:
-        self.epochs = epochs
+    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
+        self.epochs, self._per_epoch = epochs, minibatches
+
+    def minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        self._minibatch = rows[-1].minibatch if rows else self._minibatch
 
     def epoch(self, row: EpochRow) -> None:
         self.row = row
@@ -45,7 +50,19 @@ class Progress(Quiet):
     @property
     def fraction(self) -> float:
         """The part of the epochs that is done."""
-        return self.row.epoch / self.epochs if self.row is not None and self.epochs else 0.0
+        done = 0.0 if self.row is None else float(self.row.epoch)
+        if self._per_epoch:
+            done = max(done, self._minibatch / self._per_epoch)
+        return done / self.epochs if self.epochs else 0.0
+
+    @property
+    def position(self) -> str:
+        """How far that is, in a line; empty before the first news."""
+        epoch = 0 if self.row is None else self.row.epoch
+        within = self._minibatch - epoch * self._per_epoch
+        if within > 0:
+            return f"epoch {epoch + 1}/{self.epochs}, mini-batch {within:,} of {self._per_epoch:,}"
+        return f"epoch {epoch}/{self.epochs}" if epoch else ""
 
 
 class Running:

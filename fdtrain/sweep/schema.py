@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from fdtrain.config import Config
 from fdtrain.explain import suggestion
+from fdtrain.measure import MEASURES, MSE, Measure
 from fdtrain.section import Positive, Section
 from fdtrain.sweep.labels import as_label
+from fdtrain.tasks.allocations import BASELINES
 from fdtrain.yamlfile import shown
 
-MEASURES = ("epochs", "mse_train", "mse_test", "disagreement", "rounds", "messages", "bytes", "seconds")
 NETWORK = ("nodes", "edges", "mean_degree", "diameter", "spectral_gap")
 TARGET = ("epochs_to_target", "rounds_to_target")
 EXCESS = ("excess_train", "excess_test")
 PUBLISHED = ("published_train", "published_test")
-COLUMNS = ("status", *MEASURES, *NETWORK, *TARGET, *EXCESS, *PUBLISHED, "error", "directory")
 COUNTS = ("n", "failed", "n_reached")  # of the summary
 
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
-CURVE_X = ("epochs", "rounds", "bytes", "seconds")
-CURVE_Y = ("mse_train", "mse_test", "disagreement")
-
+CURVE_X = ("epochs", "rounds", "bytes", "seconds", "minibatches")
 
 Among = Annotated[
     tuple[str, ...],
@@ -41,6 +39,13 @@ class Published(Section):
 
     mse_train: Positive | None = Field(default=None, description="Final training MSE.")
     mse_test: Positive | None = Field(default=None, description="Final test MSE.")
+    rate_train: Positive | None = Field(default=None, description="Final sum rate of training.")
+    rate_test: Positive | None = Field(default=None, description="Final sum rate on the test samples.")
+
+    def of(self, side: str) -> float | None:
+        """The result on the ``train`` or ``test`` samples, whatever the measure."""
+        values = (getattr(self, measure.column(side)) for measure in MEASURES.values())
+        return next((value for value in values if value is not None), None)
 
 
 class Variant(Section):
@@ -55,9 +60,12 @@ class Variant(Section):
 class Target(Section):
     """A value to reach; adds the columns epochs_to_target and rounds_to_target."""
 
-    metric: Literal["mse_train", "mse_test", "disagreement"] = Field(description="What must reach it.")
+    metric: Literal["mse_train", "mse_test", "disagreement", "rate_train", "rate_test"] = Field(
+        description="What must reach it."
+    )
     value: float = Field(
-        description="Reached at the first epoch at which the metric is at most this.", allow_inf_nan=False
+        description="Reached at the first epoch at which the metric is at most this; a rate, at least.",
+        allow_inf_nan=False,
     )
 
 
@@ -68,12 +76,21 @@ class Figure(Section):
         description="curves: y along the training; scatter: a point per combination, averaged over the seeds."
     )
     name: str = Field(description="Names the file.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    x: str = Field(description="curves: epochs, rounds, bytes or seconds; scatter: a numeric column.")
-    y: str = Field(description="curves: mse_train, mse_test or disagreement; scatter: a numeric column.")
+    x: str = Field(
+        description="curves: epochs, rounds, bytes, seconds or minibatches; scatter: a numeric column."
+    )
+    y: str = Field(
+        description="curves: the task's measure (mse_train, …) or disagreement; scatter: a numeric column."
+    )
     colour: str | None = Field(default=None, description="scatter: the axis whose labels get colours.")
     where: dict[str, Among] = Field(
         default={}, description="axis: [labels]; only runs with one of these labels are drawn."
     )
+
+    @property
+    def along_minibatches(self) -> bool:
+        """Whether it draws the mini-batches of runs."""
+        return self.kind == "curves" and self.x == "minibatches"
 
 
 Labels = Annotated[
@@ -112,11 +129,14 @@ class SweepConfig(Section):
         default=None, description="axis: label of the runs that excess_train and excess_test are relative to."
     )
     snapshots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = Field(
-        default=(), description="Epochs E for columns mse_train_at_E, mse_test_at_E and disagreement_at_E."
+        default=(),
+        description="Epochs E for columns such as mse_train_at_E, mse_test_at_E and disagreement_at_E.",
     )
     figures: Annotated[tuple[Figure, ...], Field(strict=False)] = Field(
         default=(), description="Pictures of all runs."
     )
+    _measure: Measure = PrivateAttr(default=MSE)
+    _baselines: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -146,9 +166,10 @@ class SweepConfig(Section):
         twice = next((epoch for epoch in self.snapshots if self.snapshots.count(epoch) > 1), None)
         if twice is not None:
             raise ValueError(f"snapshots: the epoch {twice} stands twice; keep one")
+        table = {column for measure in MEASURES.values() for column in self._columns_with(measure)}
         for axis in self.axes:
             if axis in self.reserved:
-                where = "table" if axis in (*COLUMNS, *self.measures) else "summary"
+                where = "table" if axis in table else "summary"
                 raise ValueError(f"axes.{axis}: is a column of the {where}; name the axis otherwise")
 
     def _check_figure(self, where: str, figure: Figure) -> None:
@@ -156,16 +177,69 @@ class SweepConfig(Section):
             _known(f"{where}.where", axis, self.axes, "axis")
             for label in labels:
                 _known(f"{where}.where.{axis}", label, self.axes[axis], "label")
-        if figure.kind == "curves":
-            _known(f"{where}.x", figure.x, CURVE_X, "x of curves")
-            _known(f"{where}.y", figure.y, CURVE_Y, "y of curves")
-            if figure.colour is not None:
-                raise ValueError(f"{where}.colour: belongs to a scatter, found '{figure.colour}'; remove it")
-            return
-        for side in ("x", "y"):
-            _known(f"{where}.{side}", getattr(figure, side), self.numeric_columns, "numeric column")
+        if figure.colour is not None and figure.kind == "curves":
+            raise ValueError(f"{where}.colour: belongs to a scatter, found '{figure.colour}'; remove it")
         if figure.colour is not None:
             _known(f"{where}.colour", figure.colour, self.axes, "axis")
+
+    def measured_by(self, measure: Measure, baselines: Iterable[str] = ()) -> Self:
+        """This sweep, of a task with that measure, whose runs tell what `baselines` reach.
+
+        Raises:
+            ValueError: it names a column of another measure, or one that there is not.
+        """
+        others = {name for other in MEASURES.values() if other != measure for name in other.columns}
+        for where, name in self._named_columns():
+            if name.partition("_at_")[0] in others:
+                raise ValueError(
+                    f"{where}: the task is measured by its {measure.title}, found '{name}'; "
+                    f"use {measure.train} or {measure.test}"
+                )
+        sweep = self.model_copy()
+        sweep._measure, sweep._baselines = measure, tuple(baselines)
+        for k, figure in enumerate(self.figures):
+            for side, metrics in (("x", CURVE_X), ("y", sweep.metrics)):
+                curves = figure.kind == "curves"
+                what = f"{side} of curves" if curves else "numeric column"
+                options = metrics if curves else sweep.numeric_columns
+                _known(f"figures.{k}.{side}", getattr(figure, side), options, what)
+            if figure.along_minibatches and figure.y != measure.train:
+                raise ValueError(
+                    f"figures.{k}.y: mini-batches have no {figure.y}; use {measure.train}, or another x"
+                )
+        return sweep
+
+    def _named_columns(self) -> Iterator[tuple[str, str]]:
+        """The columns that are named, and where."""
+        if self.target is not None:
+            yield "target.metric", self.target.metric
+        for axis, variants in self.axes.items():
+            for label, variant in variants.items():
+                for name in variant.published.model_dump(exclude_none=True) if variant.published else ():
+                    yield f"axes.{axis}.{' '.join(label.split())}.published", name
+        for k, figure in enumerate(self.figures):
+            yield f"figures.{k}.x", figure.x
+            yield f"figures.{k}.y", figure.y
+
+    @property
+    def measure(self) -> Measure:
+        """What the task is measured by."""
+        return self._measure
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The other methods, whose averages over a run's mini-batches are columns of the table."""
+        return self._baselines
+
+    @property
+    def reads_minibatches(self) -> bool:
+        """Whether something is made of the runs' minibatches.csv."""
+        return bool(self._baselines) or any(figure.along_minibatches for figure in self.figures)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The columns of metrics.csv that say how good a run is."""
+        return (*self._measure.columns, "disagreement")
 
     @property
     def repetitions(self) -> tuple[str, ...]:
@@ -183,8 +257,10 @@ class SweepConfig(Section):
         target = TARGET if self.target else ()
         excess = EXCESS if self.baseline else ()
         published = any(variant.published for axis in self.axes.values() for variant in axis.values())
-        early = [f"{metric}_at_{epoch}" for epoch in self.snapshots for metric in CURVE_Y]
-        return (*MEASURES, *NETWORK, *target, *early, *excess, *(PUBLISHED if published else ()))
+        early = [f"{metric}_at_{epoch}" for epoch in self.snapshots for metric in self.metrics]
+        results = results_of(self._measure)
+        found = (*results, *self._baselines, *NETWORK, *target, *early, *excess)
+        return (*found, *(PUBLISHED if published else ()))
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -194,8 +270,16 @@ class SweepConfig(Section):
     @property
     def reserved(self) -> frozenset[str]:
         """What no axis can be called: all columns that the table and its summary have, or could have."""
-        spread = (f"{name}_{kind}" for name in self.averaged for kind in ("mean", "std"))
-        return frozenset((*COLUMNS, *self.measures, *COUNTS, *spread))
+        columns = {name for measure in MEASURES.values() for name in self._columns_with(measure)}
+        spread = (f"{name}_{kind}" for name in columns for kind in ("mean", "std"))
+        return frozenset((*columns, *COUNTS, *spread))
+
+    def _columns_with(self, measure: Measure) -> set[str]:
+        """The columns that the table would have, or could have, with that measure."""
+        metrics = (*measure.columns, "disagreement")
+        early = {f"{name}_at_{epoch}" for epoch in self.snapshots for name in metrics}
+        added = {*BASELINES, *NETWORK, *TARGET, *EXCESS, *PUBLISHED}
+        return {"status", *results_of(measure), *added, *early, "error", "directory"}
 
     @property
     def numeric_columns(self) -> tuple[str, ...]:
@@ -210,6 +294,11 @@ class SweepConfig(Section):
             if same == len(labels):  # all are numbers, and no two the same one
                 return kind
         return str
+
+
+def results_of(measure: Measure) -> tuple[str, ...]:
+    """The columns of the table that a run's metrics.csv and timing.csv tell."""
+    return ("epochs", *measure.columns, "disagreement", "rounds", "messages", "bytes", "seconds")
 
 
 def _variants(axis: Any, found: Any) -> Any:

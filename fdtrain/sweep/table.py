@@ -14,12 +14,14 @@ from typing import Any
 
 import polars as pl
 
+from fdtrain import reference
 from fdtrain.config import Config
-from fdtrain.experiment import mixing_matrix
+from fdtrain.experiment import mixing_rule
+from fdtrain.minibatches import averages
 from fdtrain.outputs import writing
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.sweep.plan import Point, Sweep
-from fdtrain.sweep.schema import CURVE_Y, EXCESS, MEASURES, NETWORK, PUBLISHED, TARGET, SweepConfig
+from fdtrain.sweep.schema import EXCESS, NETWORK, PUBLISHED, TARGET, SweepConfig
 from fdtrain.topology import diameter, spectral_gap
 
 WHOLE = {"epochs", "rounds", "messages", "bytes", "nodes", "edges", "diameter", *TARGET}
@@ -76,7 +78,7 @@ class Results:
         """
         rows = [self._row(point) for point in self._sweep.points]
         if self._sweep.config.baseline:
-            _add_excess(rows, self._sweep.points, self._sweep.config.baseline)
+            _add_excess(rows, self._sweep.points, self._sweep.config)
         return pl.DataFrame(rows, schema=schema(self._sweep.config))
 
     def write(self) -> None:
@@ -174,29 +176,42 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
     rows, seconds, (graph, _) = run.read_metrics(), run.read_timing(), run.read_network()
     if not rows or len(rows) != len(seconds):
         raise ValueError(f"metrics.csv has {len(rows)} epochs, timing.csv {len(seconds)}")
-    last = rows[-1]
-    row: Row = {name: getattr(last, name) for name in MEASURES if name not in ("epochs", "seconds")}
+    last, measure = rows[-1], sweep.measure
+    if last.measure != measure:
+        raise ValueError(f"metrics.csv has the column {last.measure.train}, not {measure.train}")
+    row: Row = {name: value for name, value in last.columns().items() if name != "epoch"}
     row |= {"epochs": last.epoch, "seconds": seconds[-1]}
-    gap = spectral_gap(mixing_matrix(config, graph)) if last.rounds else None
+    gap = (
+        spectral_gap(reference.mixing_matrix(graph.adjacency(), *mixing_rule(config)))
+        if last.rounds
+        else None
+    )
     network = (graph.num_nodes, graph.num_edges, float(graph.degrees.mean()), diameter(graph), gap)
     row |= dict(zip(NETWORK, network, strict=True))
+    if sweep.reads_minibatches and run.has_minibatches():
+        found = averages(run.read_minibatches())
+        row |= {name: found[name].mean for name in sweep.baselines if name in found}
     if sweep.target is not None:
         target = sweep.target
-        reached = next((one for one in rows if getattr(one, target.metric) <= target.value), None)
-        found = (None, None) if reached is None else (reached.epoch, reached.rounds)
-        row |= dict(zip(TARGET, found, strict=True))
+        rises = target.metric in measure.columns and not measure.falls
+        values = [one.columns()[target.metric] for one in rows]
+        good = [value >= target.value if rises else value <= target.value for value in values]
+        reached = rows[good.index(True)] if True in good else None
+        at = (None, None) if reached is None else (reached.epoch, reached.rounds)
+        row |= dict(zip(TARGET, at, strict=True))
     for epoch in sweep.snapshots:
-        for metric in CURVE_Y:
-            row[f"{metric}_at_{epoch}"] = getattr(rows[epoch - 1], metric) if epoch <= len(rows) else None
+        for metric in sweep.metrics:
+            row[f"{metric}_at_{epoch}"] = rows[epoch - 1].columns()[metric] if epoch <= len(rows) else None
     return row
 
 
-def _add_excess(rows: Sequence[Row], points: Sequence[Point], baseline: dict[str, str]) -> None:
-    """Final errors minus those of the run with the baseline's labels and otherwise the same ones."""
+def _add_excess(rows: Sequence[Row], points: Sequence[Point], sweep: SweepConfig) -> None:
+    """Final results minus those of the run with the baseline's labels and otherwise the same ones."""
+    baseline = sweep.baseline or {}
     by_labels = {tuple(point.labels.items()): row for point, row in zip(points, rows, strict=True)}
     for point, row in zip(points, rows, strict=True):
         base = by_labels[tuple({**point.labels, **baseline}.items())]
-        for name, measure in zip(EXCESS, ("mse_train", "mse_test"), strict=True):
+        for name, measure in zip(EXCESS, sweep.measure.columns, strict=True):
             if measure in row and measure in base:
                 row[name] = row[measure] - base[measure]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,17 +15,18 @@ Order = NDArray[np.int64]
 
 
 class Samples(NamedTuple):
-    """Features and labels of all nodes: x [N, V, g_0], y [N, V, g_L]."""
+    """Samples of all nodes."""
 
-    x: Array
-    y: Array
+    x: Array  # [N, V, g_0] features
+    y: Array  # [N, V, ·] labels
+    channels: Array | None = None  # [N, V, V] H_ij of every sample, where they have links of their own
 
 
 class DataService(Protocol):
     """Serves every node's rows. It runs on rank 0, which cuts what it returns into the ranks' own rows."""
 
     train_samples: int  # N
-    test_samples: int
+    test_samples: int  # of a test mini-batch
     streamed: bool  # rows are served mini-batch by mini-batch, and not once for all
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
@@ -36,8 +38,11 @@ class DataService(Protocol):
     def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
         """The samples of mini-batch t (from 0), where they are streamed; `chosen` [B] is its part of the order."""
 
-    def test(self, graph: Graph) -> Samples:
-        """The test samples on the present graph, where samples are streamed."""
+    def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
+        """The test samples' mini-batch k, where samples are streamed, and its graph; `graph` is the present one."""
+
+    def baselines(self, t: int) -> Mapping[str, float]:
+        """What other methods reach on mini-batch t, by name, where it is to be told."""
 
     def theta(self) -> Array | None:
         """Initial parameters [p] that come with the data, if any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -80,7 +81,10 @@ class SyntheticRegression:
         """All samples on a static graph."""
         if self._served is None or self._served[0] is not graph:
             train = self._fixed()
-            self._served = graph, (Samples(train.x, self._labels(graph, *train)), self.test(graph))
+            self._served = (
+                graph,
+                (Samples(train.x, self._labels(graph, train.x, train.y)), self.test(graph, 0)[1]),
+            )
         return self._served[1]
 
     def order(self, epoch: int) -> Order:
@@ -94,11 +98,14 @@ class SyntheticRegression:
         else:
             fixed = self._fixed()
             drawn = Samples(fixed.x[chosen], fixed.y[chosen])
-        return Samples(drawn.x, self._labels(graph, *drawn))
+        return Samples(drawn.x, self._labels(graph, drawn.x, drawn.y))
 
-    def test(self, graph: Graph) -> Samples:
+    def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
         drawn = self._draw("test", 0, self.test_samples)
-        return Samples(drawn.x, self._labels(graph, *drawn))
+        return graph, Samples(drawn.x, self._labels(graph, drawn.x, drawn.y))
+
+    def baselines(self, t: int) -> Mapping[str, float]:
+        return {}
 
     def theta(self) -> Array | None:
         return None

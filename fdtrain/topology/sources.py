@@ -260,6 +260,23 @@ class BundleSource(Source):
         raise InputError("topology: kind bundle needs a task with a data bundle; set task.bundle")
 
 
+class ChannelSource(Source):
+    """The links that the task's channels make, anew in every mini-batch."""
+
+    kind: Literal["channels"] = "channels"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = sorted(self.model_fields_set - {"kind"})
+        changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
+        if changed:
+            raise ValueError(f"{changed[0]}: has no meaning for channels, which the task draws; remove it")
+        return self
+
+    def draw(self, rng: np.random.Generator) -> Graph:
+        raise InputError("topology: kind channels needs a task with channels: task.kind power_allocation")
+
+
 TopologyConfig = Annotated[
     Union[  # noqa: UP007 - one kind per line
         BarabasiAlbert,
@@ -274,6 +291,7 @@ TopologyConfig = Annotated[
         Complete,
         FileSource,
         BundleSource,
+        ChannelSource,
     ],
     Field(discriminator="kind"),
 ]

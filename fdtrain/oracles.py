@@ -1,0 +1,136 @@
+"""The oracle of a task, as the driver asks it: with graphs and samples instead of matrices (SPEC §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import reference
+from fdtrain.graph import Graph
+from fdtrain.schedule import Schedule
+from fdtrain.tasks.base import Samples
+
+Array = NDArray[np.float64]
+
+
+class Rule(NamedTuple):
+    """How W comes from a graph (SPEC §3)."""
+
+    kind: str
+    beta: float
+
+
+class Mixed(NamedTuple):
+    """Local gradients [V, p] that go through consensus together, and the matrix W [V, V] of its rounds."""
+
+    W: reference.Matrix
+    gradients: Array
+
+
+class Oracle(Protocol):
+    """What a mini-batch gives on global matrices. Parameters are θ [V, p], or [p], shared by all nodes."""
+
+    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
+        """The network's measure."""
+
+    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        """Every node's, [V]."""
+
+    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        """Every node's local gradient summed over the samples [V, p], from θ [V, p]."""
+
+    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        """The measure, and the centralized gradient [p] of the objective, from θ [p]."""
+
+    def consensus(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
+    ) -> list[Mixed]:
+        """The local gradients as `schedule` has them mixed: of the whole mini-batch, of every wave, of every sample."""
+
+
+@dataclass(frozen=True)
+class RegressionOracle:
+    """A GCNN on a graph, with squared error."""
+
+    model: reference.Model
+    shift: str
+
+    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
+        return reference.mse(samples.y, self.model.forward(self._shift(graph), samples.x, theta))
+
+    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        errors = samples.y - self.model.forward(self._shift(graph), samples.x, theta)
+        found: Array = np.square(errors).mean(axis=(0, 2))
+        return found
+
+    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        return self.model.local_gradients(self._shift(graph), samples.x, samples.y, theta)
+
+    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        output, gradient = self.model.shared_pass(self._shift(graph), samples.x, samples.y, theta)
+        return reference.mse(samples.y, output), gradient
+
+    def consensus(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
+    ) -> list[Mixed]:
+        W = reference.mixing_matrix(graph.adjacency(), *rule)
+        stops = [0, len(samples.x)]
+        if schedule.exchange == "after_wave":
+            stops = [0, *accumulate(schedule.waves)]
+        parts = [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
+        return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
+
+    def _shift(self, graph: Graph) -> reference.Matrix:
+        return reference.shift_matrix(graph.adjacency(), self.shift)
+
+
+@dataclass(frozen=True)
+class AllocationOracle:
+    """UWMMSE on channels, with the sum rate."""
+
+    model: reference.Uwmmse
+
+    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
+        return float(self.node_measures(graph, samples, theta).sum())
+
+    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        H = _channels(samples)
+        found: Array = reference.rates(H, self.model.allocate(H, theta), self.model.noise).mean(axis=0)
+        return found
+
+    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        found: Array = self.model.local_pass(_channels(samples), theta)[1].sum(axis=0)
+        return found
+
+    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        rates, gradient = self.model.shared_pass(_channels(samples), theta)
+        return float(rates.sum(axis=1).mean()), gradient
+
+    def consensus(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
+    ) -> list[Mixed]:
+        H = _channels(samples)
+        W, (_, gradients) = reference.mutual_mixing(H, *rule), self.model.local_pass(H, theta)
+        if schedule.exchange == "after_wave":
+            return [Mixed(own, gradient) for own, gradient in zip(W, gradients, strict=True)]
+        return [Mixed(W.mean(axis=0), gradients.sum(axis=0))]
+
+
+def mixed(parts: Sequence[Mixed], rounds: int) -> Array:
+    """Σ over the parts of W^K g, [V, p]."""
+    total = np.zeros_like(parts[0].gradients)
+    for W, gradients in parts:
+        for _ in range(rounds):
+            gradients = np.asarray(W @ gradients)
+        total += gradients
+    return total
+
+
+def _channels(samples: Samples) -> Array:
+    assert samples.channels is not None
+    return samples.channels
