@@ -21,10 +21,10 @@ from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.npz import Archive
-from fdtrain.problems import ChannelData
 from fdtrain.rundir import is_complete
 from fdtrain.sizes import Size
-from fdtrain.tasks.power_allocation import PowerAllocation, SyntheticChannels
+from fdtrain.tasks.channel_data import ChannelData, SyntheticChannels
+from fdtrain.tasks.power_allocation import PowerAllocation
 from fdtrain.team import Team
 from fdtrain.topology.channels import ChannelTopology
 from fdtrain.yamlfile import apply_override

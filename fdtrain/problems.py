@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import reference, rng
+from fdtrain.channel_network import ChannelNetwork
 from fdtrain.config import Config
 from fdtrain.errors import InputError
-from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.layers.uwmmse import Uwmmse
 from fdtrain.losses import Loss, NegativeSumRate, SquaredError
 from fdtrain.models import BiasedInit, GcnnModel, Init, UwmmseModel
-from fdtrain.networks import ChannelNetwork, Network, ShiftNetwork
+from fdtrain.networks import Network, ShiftNetwork
 from fdtrain.oracles import AllocationOracle, Oracle, RegressionOracle
 from fdtrain.programs import Program
 from fdtrain.service import Topology
-from fdtrain.tasks.allocations import baselines
-from fdtrain.tasks.base import DataService, Order, Samples
+from fdtrain.tasks.base import DataService
 from fdtrain.tasks.bundle import RegressionBundle
+from fdtrain.tasks.channel_data import ChannelBundle, ChannelData, ChannelService, SyntheticChannels
 from fdtrain.tasks.node_regression import NodeRegression, SyntheticRegression
-from fdtrain.tasks.power_allocation import ChannelBundle, ChannelService, PowerAllocation, SyntheticChannels
+from fdtrain.tasks.power_allocation import PowerAllocation
 from fdtrain.topology.channels import ChannelTopology
 from fdtrain.topology.service import TopologyService
 
@@ -145,45 +144,6 @@ def _power_allocation(config: Config) -> Problem:
 def _channels(config: Config, task: PowerAllocation) -> ChannelService:
     make = SyntheticChannels if task.bundle is None else ChannelBundle
     return make(task, config.training.batch, config.seed)
-
-
-class ChannelData:
-    """Channels as samples: every node starts from its own H_ii, and has no label."""
-
-    streamed = True
-
-    def __init__(
-        self, channels: ChannelService, topology: ChannelTopology, task: PowerAllocation, seed: int
-    ) -> None:
-        self.train_samples, self.test_samples = channels.train_samples, channels.test_batch
-        self._channels, self._topology, self._task, self._seed = channels, topology, task, seed
-
-    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
-        raise NotImplementedError("channels are streamed")
-
-    def order(self, epoch: int) -> Order:
-        return self._channels.order(epoch)
-
-    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
-        return _samples(self._channels.channels(t))
-
-    def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
-        return self._topology.test_graph(k), _samples(self._channels.test_channels(k))
-
-    def baselines(self, t: int) -> Mapping[str, float]:
-        every, task = self._task.baselines_every, self._task
-        if every == 0 or t % every:
-            return {}
-        draws = rng.generator(self._seed, "random_power", t)
-        return baselines(self._channels.channels(t), task.noise_power, task.max_power, draws)
-
-    def theta(self) -> Array | None:
-        return None
-
-
-def _samples(H: Array) -> Samples:
-    own = np.ascontiguousarray(np.diagonal(H, axis1=1, axis2=2))[..., None]
-    return Samples(own, np.zeros((*own.shape[:2], 0)), H)
 
 
 def initial_parameters(

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fdtrain.tasks import allocations
-from fdtrain.tasks.power_allocation import PowerAllocation, SyntheticChannels
+from fdtrain.tasks.channel_data import SyntheticChannels
+from fdtrain.tasks.power_allocation import PowerAllocation
 
 Array = NDArray[np.float64]
 NOISE, PMAX = 10**-13.687, 5.0

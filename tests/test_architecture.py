@@ -34,6 +34,7 @@ ON_RANKS = (
     "bench_orders",
     "engine",
     "passes",
+    "channel_network",
     "networks",
     "aggregate",
     "wire",
@@ -201,7 +202,17 @@ def test_the_oracle_shares_no_code_with_what_it_checks() -> None:
 def test_the_mathematics_knows_no_ranks_and_no_driver(module: str) -> None:
     for name in imports(module):
         assert not inside(
-            name, "transport", "wire", "engine", "passes", "networks", "training", "team", "worker", *DRIVER
+            name,
+            "transport",
+            "wire",
+            "engine",
+            "passes",
+            "networks",
+            "channel_network",
+            "training",
+            "team",
+            "worker",
+            *DRIVER,
         ), name
         assert not of("mpi4py", {name})
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fdtrain.errors import InputError
-from fdtrain.tasks.power_allocation import ChannelBundle, ChannelService, PowerAllocation
+from fdtrain.tasks.channel_data import ChannelBundle, ChannelService
+from fdtrain.tasks.power_allocation import PowerAllocation
 
 M, B, N, TESTS, TEST_BATCH, EPOCHS = 6, 4, 5, 3, 2, 7
 NAMES = [("k1_a_1_w1", (1, 5)), ("k1_a_1_w0", (1, 5)), ("k1_a_1_b1", (5,)), ("k1_a_1_b0", (5,))]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fdtrain.graph import Graph
+from fdtrain.tasks.channel_data import ChannelService, SyntheticChannels
 from fdtrain.tasks.channels import Drawing, path_loss, reflected
-from fdtrain.tasks.power_allocation import ChannelService, Mobility, PowerAllocation, SyntheticChannels
+from fdtrain.tasks.power_allocation import Mobility, PowerAllocation
 from fdtrain.topology.channels import ChannelTopology
 
 Array = NDArray[np.float64]

@@ -20,7 +20,8 @@ from fdtrain.reference.uwmmse import rates
 from fdtrain.rundir import RunDirectory
 from fdtrain.sizes import Size
 from fdtrain.tasks.allocations import baselines
-from fdtrain.tasks.power_allocation import PowerAllocation, SyntheticChannels
+from fdtrain.tasks.channel_data import SyntheticChannels
+from fdtrain.tasks.power_allocation import PowerAllocation
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow
 

@@ -10,7 +10,8 @@ import pytest
 from fdtrain.engine import Engine
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.layers.activations import ACTIVATIONS, activation
-from fdtrain.layers.gcnn import Gcnn, ReceiverLayer, SenderLayer, gcnn_outline
+from fdtrain.layers.convolution import ReceiverLayer, SenderLayer
+from fdtrain.layers.gcnn import Gcnn, gcnn_outline
 from fdtrain.layers.waves import by_node, by_wave
 from fdtrain.losses import SquaredError
 from fdtrain.mixing import Metropolis

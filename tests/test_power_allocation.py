@@ -17,7 +17,8 @@ from teams import error, refused
 
 import fdtrain
 from fdtrain import cli, reference
-from fdtrain.tasks.power_allocation import PowerAllocation, SyntheticChannels
+from fdtrain.tasks.channel_data import SyntheticChannels
+from fdtrain.tasks.power_allocation import PowerAllocation
 
 Array = NDArray[np.float64]
 M, B, N, EPOCHS, K, F, RATE = 40, 8, 6, 5, 2, 5, 1e-2

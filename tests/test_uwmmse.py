@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from teams import error, experiment, serve, verified
 
 from fdtrain import reference
+from fdtrain.channel_network import ChannelNetwork
 from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.job import Job
 from fdtrain.layers.uwmmse import Uwmmse
 from fdtrain.losses import NegativeSumRate
 from fdtrain.mixing import Laplacian, Metropolis, Mixing
-from fdtrain.networks import ChannelNetwork
 from fdtrain.optim.adam import Adam
 from fdtrain.optim.base import Optimizer
 from fdtrain.optim.clipped import Clipped
@@ -30,10 +30,10 @@ from fdtrain.optim.gradient_tracking import GradientTracking
 from fdtrain.optim.naive import Naive
 from fdtrain.optim.rates import Constant
 from fdtrain.optim.sgd import SGD
-from fdtrain.problems import ChannelData
 from fdtrain.service import Host, Outcome
 from fdtrain.tasks.base import Order
-from fdtrain.tasks.power_allocation import PowerAllocation, SyntheticChannels
+from fdtrain.tasks.channel_data import ChannelData, SyntheticChannels
+from fdtrain.tasks.power_allocation import PowerAllocation
 from fdtrain.topology.channels import ChannelTopology
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fdtrain.graph import Graph
 
 if TYPE_CHECKING:
-    from fdtrain.tasks.power_allocation import ChannelService
+    from fdtrain.tasks.channel_data import ChannelService
 
 
 class ChannelTopology:
