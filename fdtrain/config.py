@@ -120,8 +120,7 @@ class Config(Section):
             isinstance(task, dict) and task.get("kind") == "power_allocation"
         )
         if channels:
-            content.setdefault("topology", {"kind": "channels"})
-            content.setdefault("model", {"kind": "uwmmse"})
+            _complete_channels(content)
         if isinstance(model, dict) and "kind" not in model:
             content["model"] = {"kind": "uwmmse" if channels else "gcnn", **model}
         return content
@@ -173,6 +172,25 @@ class Config(Section):
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, as a file that can be run again."""
         return dump(self.model_dump(mode="json", exclude_none=True))
+
+
+def _complete_channels(content: dict[str, Any]) -> None:
+    """What power allocation has where its configuration says nothing: the published settings, with one epoch and the
+    samples of a mini-batch in one wave."""
+    content.setdefault("topology", {"kind": "channels"})
+    content.setdefault("model", {"kind": "uwmmse"})
+    training = content.setdefault("training", {})
+    if not isinstance(training, dict):
+        return
+    training = {"epochs": 1, "batch": 64, "log_every": 100, **training}
+    training.setdefault("wave", training["batch"])
+    centralized = training.get("mode") == "centralized"
+    published = {"kind": "adam" if centralized else "naive_adam", "lr": 1e-2, "epsilon_form": "inside"}
+    optimizer = content.setdefault("optimizer", published)
+    kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
+    if kind in ("naive_adam", "naive_sgd") and not centralized:
+        training.setdefault("scheme", "per_sample")
+    content["training"] = training
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -181,7 +181,7 @@ def render(lines: Sequence[Line], outline: Outline) -> str:
     missing = outline.depth - len(outline.returning)
     R, model = f"L−{missing}" if missing else "L", outline.title.split(", sizes")[0]
     title = [
-        f"Table I, {model}: L layers, B samples in B' = ⌈B/w⌉ waves, K rounds of consensus, R = {R}",
+        f"Table I, {model}: L layers (rounds forward), B samples in B' = ⌈B/w⌉ waves, K rounds of consensus, R = {R}",
         *(f"  {name:<13} {scheme.formula:<14} rounds" for name, scheme in SCHEMES.items()),
         "Rounds of a mini-batch, and numbers in a message on average (peak: at most); as the",
         "formula has them, as the schedule plans them, as they were counted on the wire.",

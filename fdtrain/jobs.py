@@ -55,7 +55,9 @@ def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
     else:
         raise InputError(f"--ranks: must be a number ≥ 1, 'pure' or 'auto', found '{ranks}'")
     if count > nodes:
-        raise InputError(f"{asked}, but the network has only {nodes} nodes; use at most {nodes} ranks")
+        raise InputError(
+            f"{asked}, but the network has only {nodes} node{'s' * (nodes != 1)}; use at most {nodes}"
+        )
     if centralized and count > 1:
         raise InputError(f"{asked}, but training.mode: centralized runs in one process; use --ranks 1")
     if count > 1 and team is None:

@@ -35,6 +35,10 @@ class Mixed(NamedTuple):
 class Oracle(Protocol):
     """What a mini-batch gives on global matrices. Parameters are θ [V, p], or [p], shared by all nodes."""
 
+    @property
+    def tolerance(self) -> float:
+        """Relative error that rounding may leave in measures and gradients."""
+
     def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
         """The network's measure."""
 
@@ -59,6 +63,7 @@ class RegressionOracle:
 
     model: reference.Model
     shift: str
+    tolerance = 1e-12
 
     def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
         return reference.mse(samples.y, self.model.forward(self._shift(graph), samples.x, theta))
@@ -94,6 +99,7 @@ class AllocationOracle:
     """UWMMSE on channels, with the sum rate."""
 
     model: reference.Uwmmse
+    tolerance = 1e-10  # channel gains span many decades
 
     def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
         return float(self.node_measures(graph, samples, theta).sum())

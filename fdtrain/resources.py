@@ -21,6 +21,12 @@ def is_sweep(file: Path) -> bool:
     return any(line.startswith("axes:") for line in file.read_text(encoding="utf-8").splitlines())
 
 
+def known_configs() -> dict[str, Path]:
+    """The configurations and sweeps that come with fdtrain, by name."""
+    shipped = folder("configs")
+    return {str(file.relative_to(shipped).with_suffix("")): file for file in sorted(shipped.rglob("*.yaml"))}
+
+
 def find_config(name: str) -> Path:
     """A configuration file by path, or one that comes with fdtrain by name, e.g. ``quickstart``.
 
@@ -43,8 +49,7 @@ def _find(name: str, *, sweep: bool) -> Path:
     path = Path(name)
     if os.path.isfile(path):  # Path.is_file raises on a name that is too long
         return path
-    shipped = folder("configs")
-    known = {str(file.relative_to(shipped).with_suffix("")): file for file in sorted(shipped.rglob("*.yaml"))}
+    known = known_configs()
     key = name.removeprefix("configs/").removesuffix(".yaml")
     if key in known:
         return known[key]

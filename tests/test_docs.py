@@ -113,7 +113,7 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
         assert given["ranks"] in ("auto", "pure") or 1 <= int(given["ranks"]) <= nodes
         options += ["--allow-plugins"] * given["allow_plugins"]
         overrides += ["training.epochs=1", f"training.wave={settings.training.batch}"]
-        if settings.task.kind == "power_allocation":
+        if settings.task.kind == "power_allocation" and settings.task.bundle is None:
             overrides += ["task.minibatches=2", "task.test_minibatches=2"]
         options += ["--ranks", "1", *([given["what"]] if command == "bench" else []), given["config_name"]]
     if command == "run":
@@ -191,7 +191,8 @@ def test_shipped_configurations_build(file: Path, folder: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert text.startswith("# ")
     assert list(header_lines(file)), "the header says how to run it"
-    overrides = [f"task.bundle={folder / 'data.npz'}"] if "bundle: data.npz" in text else []
+    own = re.search(r"bundle: (\w+\.npz)", text)
+    overrides = [f"task.bundle={folder / own.group(1)}"] if own else []
     settings = config.load(file, overrides)
     assert build(settings, allow_plugins=True).nodes > 1
     key = str(file.relative_to(ROOT / "configs").with_suffix(""))

@@ -63,11 +63,13 @@ def topology(
     if figure is not None:
         check_file(figure, ".png", "--figure")
     graph = _topology_service(source, parameters or [], seed).graph(minibatch)
-    table = Table(title=f"{source}", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
     for key, value in describe(graph).items():
         shown = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), shown)
-    make_console().print(table)
+    console = make_console()
+    console.print(source, style="italic", highlight=False)
+    console.print(table)
     if figure is not None:
         from fdtrain.figures import draw_topology
 
@@ -77,16 +79,17 @@ def topology(
 
 
 def _topology_service(source: str, parameters: list[str], seed: int) -> Topology:
-    """The topology of a kind, a configuration, a named network, or a graph file."""
+    """The topology of a kind, a named network, a configuration by file or name, or a graph file."""
     kinds = {*kinds_in(TopologyConfig)} - {"bundle", "channels"}
     if source in kinds:
         return TopologyService(config.topology_from(source, parameters), seed)
-    if source.endswith((".yaml", ".yml")):
+    shipped = source in resources.known_configs()
+    if (shipped and source not in named_networks()) or source.endswith((".yaml", ".yml")):
         return make_topology(config.load(resources.find_config(source), parameters))
     known = ", ".join([*sorted(kinds), *named_networks()])
     if Path(source).suffix == "" and source not in named_networks():
         raise InputError(
-            f"topology: '{source}' is no kind, no named network and no graph file; known: {known}"
+            f"topology: '{source}' is no kind, no named network, no configuration and no graph file; known: {known}"
         )
     return TopologyService(config.topology_from("file", [f"path={source}", *parameters]), seed)
 

@@ -56,7 +56,7 @@ class PowerAllocation(Section):
     noise_power: Positive = Field(default=10**-13.687, description="σ², noise power at a receiver, in W.")
     max_power: Positive = Field(default=5.0, description="Pmax, the most that a transmitter may send, in W.")
     minibatches: int = Field(default=10_000, description="M, mini-batches per epoch.", ge=1, le=10_000_000)
-    test_minibatches: int = Field(default=10, description="Mini-batches for testing.", ge=1)
+    test_minibatches: int = Field(default=100, description="Mini-batches for testing.", ge=1)
     online: bool = Field(
         default=True,
         description="Fresh channels for every mini-batch of every epoch; false: the same in a new order.",
