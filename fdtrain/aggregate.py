@@ -50,8 +50,9 @@ class NeighbourSum:
         else:
             order = np.argsort(np.tile(np.repeat(np.arange(n), lengths), samples), kind="stable")
             entry, sample, lengths = entry[order], sample[order], np.repeat(lengths, samples)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        columns = self._columns[entry] * samples + sample
+        small: Any = np.int32 if max(len(entry), self._seen * samples) < 2**31 else np.int64
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(small)
+        columns = (self._columns[entry] * samples + sample).astype(small)
         return SampleSum(indptr, columns, self._order[entry] * samples + sample, (n, self._seen, samples))
 
 
@@ -102,8 +103,8 @@ class SampleSum:
 
     def __init__(
         self,
-        indptr: NDArray[np.int64],
-        columns: NDArray[np.int64],
+        indptr: NDArray[np.int32 | np.int64],
+        columns: NDArray[np.int32 | np.int64],
         source: NDArray[np.int64],
         shape: tuple[int, int, int],
     ) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from fdtrain import reference
 from fdtrain.errors import DivergenceError
 from fdtrain.experiment import Experiment, make_recursion
+from fdtrain.job import Job
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.service import EpochRow, Host
 
@@ -38,14 +39,13 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
                 state = recursion.advance(state, None, gradient, experiment.rate(t))
             measures.append(measure)
             t += 1
-            finite = bool(np.isfinite(state.theta).all())
             if job.log_every is not None:
                 unreported.append(MinibatchRow(t, measure, data.baselines(t - 1), job.measure))
                 if len(unreported) == job.log_every:
                     host.enter_minibatches(unreported)
                     unreported = []
-                    if not finite:
-                        break
+                    if not np.isfinite(state.theta).all():
+                        raise _diverged(job, epoch, state.theta)
         if unreported:
             host.enter_minibatches(unreported)
         with np.errstate(all="ignore"):
@@ -54,11 +54,15 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
         test = job.loss.combine(host.outcome.node_loss)
         host.enter(EpochRow(epoch + 1, float(np.mean(measures)), test, 0.0, 0, 0, 0, job.measure))
         if not np.isfinite(state.theta).all():
-            part = job.model.part_of(int(np.flatnonzero(~np.isfinite(state.theta))[0]))
-            raise DivergenceError(
-                f"training diverged: epoch {epoch + 1}: {part} of the centralized model has parameters that are "
-                "not finite; lower optimizer.lr, or check the scale of the data"
-            )
+            raise _diverged(job, epoch, state.theta)
+
+
+def _diverged(job: Job, epoch: int, theta: reference.Array) -> DivergenceError:
+    part = job.model.part_of(int(np.flatnonzero(~np.isfinite(theta))[0]))
+    return DivergenceError(
+        f"training diverged: epoch {epoch + 1}: {part} of the centralized model has parameters that are not finite; "
+        "lower optimizer.lr, or check the scale of the data"
+    )
 
 
 def _test(experiment: Experiment, t: int, theta: reference.Array) -> reference.Array:

@@ -58,6 +58,8 @@ class Benchmark:
     def minibatches(self, repeats: int) -> str:
         """Whole mini-batches whose data are streamed, from the drawing of their channels to the update."""
         job = self._experiment.job
+        if job.minibatches < 2:
+            raise InputError("bench minibatches: the first one only warms up; needs 2 or more in an epoch")
         self._team.order(partial(minibatches, job, repeats))
         seconds = minibatches(job, repeats, self._team, self._host)
         return (

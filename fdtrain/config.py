@@ -67,10 +67,10 @@ class Training(Section):
         default="idle",
         description="Rounds in which parameter slices ride: all, or those without a backward term.",
     )
-    log_every: int | None = Field(
-        default=None,
-        description="Write the measure of every mini-batch to minibatches.csv, so many at a time; none: not at all.",
-        ge=1,
+    log_every: int = Field(
+        default=0,
+        description="Write the measure of every mini-batch to minibatches.csv, so many at a time; 0: not at all.",
+        ge=0,
     )
     early_stop: EarlyStop | None = Field(default=None, description="End when nothing improves any more.")
 
@@ -141,6 +141,8 @@ class Config(Section):
             raise ValueError(
                 f"optimizer.kind: training.mode {self.training.mode} needs {wanted}, found {self.optimizer.kind}"
             )
+        if centralized and self.model.init.per_node:
+            raise ValueError("model.init.per_node: a centralized model has one draw of parameters; remove it")
         if centralized and self.training.scheme == "inference":
             raise ValueError("training.scheme: inference sends messages; it needs training.mode: distributed")
         if isinstance(self.optimizer, Decentralized) and not isinstance(self.optimizer, PluginConfig):

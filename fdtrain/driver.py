@@ -190,9 +190,11 @@ def lead(
         ended = str(error)
         raise
     finally:
-        if directory is not None and outcome.rows:
+        if directory is not None:
+            if outcome.rows:
+                _write_results(directory, experiment, outcome)
             facts = {"outcome": ended, **environment(team, time.time() - started)}
-            _write_results(directory, experiment, outcome, facts)
+            write_json(directory.path / "environment.json", facts)
     observer.finished()
     if outcome.stopped:
         observer.note(outcome.stopped)
@@ -218,14 +220,11 @@ def report_verification(comparisons: Sequence[Comparison], file: Path | None, ob
         )
 
 
-def _write_results(
-    directory: RunDirectory, experiment: Experiment, outcome: Outcome, facts: dict[str, Any]
-) -> None:
+def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Outcome) -> None:
     minibatches = experiment.job.minibatches * len(outcome.rows)
     directory.write_ledger(outcome.ledger)
     directory.write_theta(outcome.theta)
     directory.write_network(experiment.topology.graph(minibatches - 1), outcome.node_loss)
-    write_json(directory.path / "environment.json", facts)
 
 
 def environment(team: Team, seconds: float) -> dict[str, Any]:

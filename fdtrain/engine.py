@@ -19,7 +19,7 @@ from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
-from fdtrain.programs import Program
+from fdtrain.programs import Program, SampleTape
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
 from fdtrain.wire import Layout, Wire
@@ -92,6 +92,7 @@ class Engine:
 
     def _outgoing(self, pass_: Pass, wave: int | None) -> Array:
         if wave is not None and pass_.schedule.mixes_samples:
+            assert isinstance(pass_.tape, SampleTape)
             gradients = np.moveaxis(pass_.tape.gradients(wave), 1, 0)
             rows = [self.optimizer.outgoing(self.state, gradient) for gradient in gradients]
             return np.stack(rows, axis=1)

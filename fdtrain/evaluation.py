@@ -76,6 +76,9 @@ def read_run(path: Path, overrides: Sequence[str] = (), seed: int | None = None)
                 f"override '{override}': of a trained run only the channels change: {', '.join(CHANGEABLE)}"
             )
         apply_override(content, override)
+    training = content["training"]
+    if all(override.partition("=")[0] != "training.wave" for override in overrides):
+        training["wave"] = min(training["wave"], training["batch"])
     if seed is not None:
         content["seed"] = seed
     if not is_complete(path):

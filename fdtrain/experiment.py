@@ -101,7 +101,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         redraw_every=problem.redraw_every,
         streamed=data.streamed,
         measure=measure_of(config.task.kind),
-        log_every=training.log_every,
+        log_every=training.log_every or None,
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
     return Experiment(config, job, problem.topology, data, problem.theta, problem.oracle, rate)

@@ -78,7 +78,7 @@ class Layer(Protocol):
 
 class Tape(Protocol):
     """What the gradient needs of a whole mini-batch, and the caches of its waves. :class:`SampleTape` is one that suits
-    any model."""
+    any model; models whose samples have links of their own need it."""
 
     def cache(self, parity: int, w: int) -> Any:
         """The arrays of a wave of w samples; the last wave may have fewer than the others. At most two waves are under
@@ -89,9 +89,6 @@ class Tape(Protocol):
 
     def gradient(self, out: Array, wave: int | None = None) -> None:
         """The local gradient, summed over the samples of the mini-batch or of one wave, into `out` [n, p]."""
-
-    def gradients(self, wave: int) -> Array:
-        """The local gradient of every sample of a wave, [n, w, p]; of models on channels alone."""
 
 
 class Program(Protocol):
@@ -171,6 +168,7 @@ class SampleTape:
         np.add.reduce(by_node(self._gradients[part], sum(self._waves[part])), axis=1, out=out)
 
     def gradients(self, wave: int) -> Array:
+        """The local gradient of every sample of a wave, [n, w, p]."""
         return self._gradients[wave, :, : self._waves[wave]]
 
 

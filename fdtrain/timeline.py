@@ -94,7 +94,14 @@ def _summary(schedule: Schedule, kinds: list[Kind], travels: Sequence[str]) -> R
     costs.add_row("mini-batch", *_size(schedule.numbers), style="bold")
     costs.add_row("average message", *_size(schedule.average_width))
     costs.add_row("peak message", *_size(schedule.peak_width))
-    return Group(Text.assemble(f"{rounds:,} rounds per mini-batch (", agreement, ")"), Text(), costs)
+    said = [Text.assemble(f"{rounds:,} rounds per mini-batch (", agreement, ")")]
+    if schedule.own_graphs and schedule.trains:
+        said.append(
+            Text(
+                f"and one before them, of {schedule.batch:,} numbers, in which every sample's degrees travel"
+            )
+        )
+    return Group(*said, Text(), costs)
 
 
 def _size(numbers: float) -> tuple[str, str]:

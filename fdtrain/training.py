@@ -70,7 +70,7 @@ class Service(Protocol):
         """The order of the epoch's samples; None ends the run."""
 
     def log(self, logs: Sequence[Log]) -> bool:
-        """Take in what the ranks tell within an epoch; whether it is to go on."""
+        """Take in what the ranks tell within an epoch; whether the run is to go on."""
 
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         """Take in the ranks' reports."""
@@ -110,7 +110,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
                 logs = team.control.gather(Log(np.stack(losses, axis=1), diverged))
                 losses = []
                 if not team.share(lambda logs: serve.log(logs), logs):
-                    break
+                    return
         test_loss = np.zeros(len(ids))
         for k in range(job.test_minibatches):
             if rows is None:

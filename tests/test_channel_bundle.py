@@ -176,9 +176,9 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "theta of more layers": (
         with_(k5_a_1_w1=np.ones((1, 5))),
         "k5_a_1_w1",
-        "is not an array of this task; known: H_train, H_test, order, k1_a_1_w1",
+        "is not an array of this model; known: H_train, H_test, order, k1_a_1_w1 … k",
     ),
-    "unknown array": (with_(noise=np.ones(3)), "noise", "is not an array of this task"),
+    "unknown array": (with_(noise=np.ones(3)), "noise", "is not an array of this model"),
     "objects": (with_(H_test=np.array([None, 1])), "H_test", "pickled objects; save plain numeric arrays"),
 }
 

@@ -271,7 +271,7 @@ def test_an_unfinished_run_is_told(trained: Path, tmp_path: Path, capsys: pytest
         (["model.hidden=4", "--pairs", "3"], "of a trained run only the channels change"),
         (["task.carrier=high", "--pairs", "3"], "task.carrier: input should be a valid number"),
         (["carrier", "--pairs", "3"], "must look like section.key=value"),
-        (["training.batch=1", "--pairs", "3"], "wave: must be at most batch = 1"),
+        (["training.batch=1", "training.wave=2", "--pairs", "3"], "wave: must be at most batch = 1"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -33,7 +33,10 @@ def plan(
 
     if figure is not None:
         check_file(figure, ".png", "--figure")
-    job = load_experiment(config_name, overrides, allow_plugins=allow_plugins).job
+    experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
+    if experiment.config.training.mode == "centralized":
+        raise InputError("plan: training.mode centralized sends nothing; set it to distributed")
+    job = experiment.job
     schedule = job.schedule(job.batch)
     make_console().print(render(schedule, rounds, job.optimizer.travels))
     if figure is not None:

@@ -202,9 +202,6 @@ class Tape:
         ):
             layer.gradient(by_node(left[part], samples), by_node(right[part], samples), gradient)
 
-    def gradients(self, wave: int) -> Array:
-        raise NotImplementedError("the samples of a GCNN share their links")
-
     def _make(self, parity: int, w: int) -> Stack:
         stack = Stack()
         for layer, left, right in reversed(

@@ -27,9 +27,11 @@ On the way back every round carries ∂ℓ/∂(sum), with the weights transposed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -41,20 +43,10 @@ from fdtrain.rounds import Outline
 Array = NDArray[np.float64]
 
 NETS = "ab"
-NAMES = (
-    "1_w1",
-    "1_w0",
-    "1_b1",
-    "1_b0",
-    "2_w1",
-    "2_w0",
-    "2_b1",
-    "2_b0",
-)  # of a net's parameters, in their order
 
 
 class Nets(NamedTuple):
-    """The parameters of all 2K nets, a_1, b_1, a_2, …; F is the hidden size."""
+    """The parameters of all 2K nets, a_1, b_1, a_2, …, in the order in which a net has them; F is the hidden size."""
 
     w1_1: Array  # [n, 2K, F]
     w0_1: Array
@@ -64,6 +56,12 @@ class Nets(NamedTuple):
     w0_2: Array
     b1_2: Array  # [n, 2K, 1]
     b0_2: Array
+
+
+def shapes(hidden: int) -> list[tuple[int, ...]]:
+    """The shape of each of :class:`Nets` in one net: weights [g_in, g_out], biases [g_out]."""
+    F = hidden
+    return [(1, F), (1, F), (F,), (F,), (F, 1), (F, 1), (1,), (1,)]
 
 
 @dataclass(frozen=True)
@@ -107,21 +105,19 @@ class Uwmmse:
         nets = theta.reshape(len(theta), 2 * self.unfolded, 6 * self.hidden + 2, copy=False)
         return Nets(*np.split(nets, self.stops, axis=2))
 
-    @property
+    @cached_property
     def stops(self) -> list[int]:
         """Where in a net's parameters each but the first of :class:`Nets` begins."""
-        F = self.hidden
-        return [F, 2 * F, 3 * F, 4 * F, 5 * F, 6 * F, 6 * F + 1]
+        return list(accumulate(math.prod(shape) for shape in shapes(self.hidden)))[:-1]
 
     def views(self, theta: Array) -> dict[str, Array]:
         """Named views of `theta` [n, p]: ``k{1…K}_{a|b}_{1|2}_{w1|w0}`` [n, g_in, g_out], ``…_{b1|b0}`` [n, g_out]."""
-        n, F = len(theta), self.hidden
-        shapes = [(1, F), (1, F), (F,), (F,), (F, 1), (F, 1), (1,), (1,)]
-        named = {}
+        nets, named = self.arrange(theta), {}
         for number in range(2 * self.unfolded):
-            for name, shape, part in zip(NAMES, shapes, self.arrange(theta), strict=True):
-                key = f"k{number // 2 + 1}_{NETS[number % 2]}_{name}"
-                named[key] = part[:, number].reshape(n, *shape, copy=False)
+            for field, shape, part in zip(Nets._fields, shapes(self.hidden), nets, strict=True):
+                what, layer = field.split("_")
+                name = f"k{number // 2 + 1}_{NETS[number % 2]}_{layer}_{what}"
+                named[name] = part[:, number].reshape(len(theta), *shape, copy=False)
         return named
 
     def part_of(self, number: int) -> str:
@@ -131,9 +127,8 @@ class Uwmmse:
 
     def turn(self, theta: Nets, cache: Cache, z: Array) -> None:
         """From ∂ℓ/∂(H_ii² v_i², r_i) to ∂ℓ/∂v of the last layer, and to what goes back first."""
-        cache.dr = z[..., 1].copy()
-        cache.dv = 2.0 * z[..., 0] * cache.g * cache.v[-1]
-        cache.da.fill(0.0)
+        np.copyto(cache.dr, z[..., 1])
+        np.multiply(2.0 * z[..., 0] * cache.g, cache.v[-1], out=cache.dv)
 
     def tape(self, n: int, waves: Sequence[int], *, trains: bool) -> SampleTape:
         """A tape for n nodes and waves of so many samples."""
@@ -154,54 +149,41 @@ class Uwmmse:
 
 
 class Cache:
-    """The quantities of a wave, [n, w] each, of the nets [n, w, 2K, ·]; a list has one entry per unfolded layer."""
+    """The quantities of a wave, [n, w] each; of all unfolded layers [K, n, w]; of the nets [n, w, 2K, ·]."""
 
     def __init__(self, model: Uwmmse, n: int, w: int) -> None:
         K, F = model.unfolded, model.hidden
+        self.noise = model.noise
         self.input = np.zeros((n, w, model.inputs))
         self.output = np.zeros((n, w, model.outputs))
-        self.h, self.g = np.zeros((n, w)), np.zeros((n, w))  # H_ii, H_ii²
+        self.h, self.g = np.zeros((2, n, w))  # H_ii, H_ii²
         self.x1 = np.zeros((n, w, 2 * K, F))
-        self.ab = np.zeros((n, w, 2 * K))
-        self.slope = np.zeros((n, w, 2 * K))  # σ' of the second layers
-        self.v = [np.full((n, w), np.sqrt(model.max_power))]  # v^0 … v^K
-        self.floor: list[Array] = []  # σ² + r
-        self.ratio: list[Array] = []  # w − 1 = H_ii² v² / (σ² + r)
-        self.total: list[Array] = []  # σ² + r + H_ii² v²
-        self.u: list[Array] = []
-        self.omega: list[Array] = []
-        self.others: list[Array] = []  # d without the own term
-        self.d: list[Array] = []
-        self.raw: list[Array] = []  # v before it is clipped
+        self.ab, self.slope = np.zeros((2, n, w, 2 * K))  # a and b, and σ' of what they come from
+        self.v = np.full((K + 1, n, w), np.sqrt(model.max_power))  # v^0 … v^K
+        self.floor, self.total = np.zeros((2, K, n, w))  # σ² + r, and with H_ii² v²
+        self.ratio = np.zeros((K, n, w))  # w − 1 = H_ii² v² / (σ² + r)
+        self.u, self.omega = np.zeros((2, K, n, w))
+        self.others, self.d = np.zeros((2, K, n, w))  # d without the own term, and with it
+        self.raw = np.zeros((K, n, w))  # v before it is clipped
+        # ∂ℓ/∂v, ∂ℓ/∂r, ∂ℓ/∂(numerator of v), ∂ℓ/∂d of the present layer
+        self.dv, self.dr, self.dn, self.dd = np.zeros((4, n, w))
         self.da = np.zeros((n, w, 2 * K))  # ∂ℓ/∂(a, b)
-        self.dv = self.dr = self.dd = np.zeros((n, w))
-        self.q2 = np.zeros((n, w, 2 * K))  # ∂ℓ/∂h of the nets' layers
-        self.q1 = np.zeros((n, w, 2 * K, F))
-        self.c2, self.c1 = self.q2, self.q1  # their adjoint sums
+        self.q2, self.c2 = np.zeros(
+            (2, n, w, 2 * K)
+        )  # ∂ℓ/∂h of the nets' second layers, and its adjoint sums
+        self.q1, self.c1 = np.zeros((2, n, w, 2 * K, F))  # of their first layers
 
-    def begin(self) -> None:
-        """Forget the last wave."""
-        self.h = self.input[..., 0].copy()
-        self.g = np.square(self.h)
-        for kept in (self.floor, self.ratio, self.total, self.u, self.omega, self.others, self.d, self.raw):
-            kept.clear()
-        del self.v[1:]
+    def measure(self, k: int, r: Array) -> None:
+        """From r to u and w of unfolded layer k (from 0)."""
+        own = self.g * np.square(self.v[k])
+        np.add(self.noise, r, out=self.floor[k])
+        np.add(self.floor[k], own, out=self.total[k])
+        np.divide(own, self.floor[k], out=self.ratio[k])
+        np.divide(self.h * self.v[k], self.total[k], out=self.u[k])
 
-    def measure(self, r: Array, noise: float) -> None:
-        """From r to u and w of the next unfolded layer."""
-        v = self.v[-1]
-        own = self.g * np.square(v)
-        floor = noise + r
-        total = floor + own
-        self.floor.append(floor)
-        self.total.append(total)
-        self.ratio.append(own / floor)
-        self.u.append(self.h * v / total)
-
-    def weigh(self) -> None:
-        """ω of the latest layer."""
-        k = len(self.omega)
-        self.omega.append(self.ab[..., 2 * k] * (1.0 + self.ratio[k]) + self.ab[..., 2 * k + 1])
+    def weigh(self, k: int) -> None:
+        """ω of unfolded layer k."""
+        np.add(self.ab[..., 2 * k] * (1.0 + self.ratio[k]), self.ab[..., 2 * k + 1], out=self.omega[k])
 
 
 @dataclass(frozen=True)
@@ -216,12 +198,13 @@ class FirstNets:
         return Part("gain", True, 1, 0), Part("channel", False, width, width)
 
     def send(self, theta: Nets, cache: Cache, out: Sequence[Array]) -> None:
-        cache.begin()
+        np.copyto(cache.h, cache.input[..., 0])
+        np.square(cache.h, out=cache.g)
         out[0][...] = np.square(cache.v[0])[..., None]
         out[1][...] = theta.w1_1.reshape(len(theta.w1_1), 1, -1)
 
     def receive(self, theta: Nets, cache: Cache, totals: Sequence[Array]) -> None:
-        cache.measure(totals[0][..., 0], self.model.noise)
+        cache.measure(0, totals[0][..., 0])
         own = cache.h[..., None, None] * theta.w0_1[:, None]
         h = totals[1].reshape(cache.x1.shape) + own + (theta.b1_1 + theta.b0_1)[:, None]
         np.maximum(h, 0.0, out=cache.x1)
@@ -230,7 +213,7 @@ class FirstNets:
         out[0][...] = cache.q1.reshape(out[0].shape)
 
     def receive_back(self, theta: Nets, cache: Cache, totals: Sequence[Array]) -> None:
-        cache.c1 = totals[0].reshape(cache.q1.shape)
+        np.copyto(cache.c1, totals[0].reshape(cache.c1.shape))
 
 
 @dataclass(frozen=True)
@@ -252,13 +235,13 @@ class SecondNets:
         e = np.exp(-np.abs(h))
         np.divide(np.where(h >= 0, 1.0, e), 1.0 + e, out=cache.ab)
         np.divide(e, np.square(1.0 + e), out=cache.slope)
-        cache.weigh()
+        cache.weigh(0)
 
     def send_back(self, theta: Nets, cache: Cache, out: Sequence[Array]) -> None:
         out[0][...] = cache.q2
 
     def receive_back(self, theta: Nets, cache: Cache, totals: Sequence[Array]) -> None:
-        cache.c2 = totals[0].copy()
+        np.copyto(cache.c2, totals[0])
         own = (cache.h[..., None] * cache.q2)[..., None] * theta.w0_2[:, None]
         dx = cache.c2[..., None] * theta.w1_2[:, None] + own
         np.multiply(dx, cache.x1 > 0, out=cache.q1)
@@ -277,15 +260,13 @@ class Beamformers:
         out[0][..., 0] = np.square(cache.u[self.k]) * cache.omega[self.k]
 
     def receive(self, theta: Nets, cache: Cache, totals: Sequence[Array]) -> None:
-        u, omega = cache.u[self.k], cache.omega[self.k]
-        d = totals[0][..., 0] + cache.g * np.square(u) * omega
-        raw = np.divide(
-            cache.h * u * omega, d, out=np.zeros_like(d), where=d != 0
-        )  # 0/0: the pair has no link
-        cache.others.append(totals[0][..., 0].copy())
-        cache.d.append(d)
-        cache.raw.append(raw)
-        cache.v.append(np.clip(raw, 0.0, np.sqrt(self.model.max_power)))
+        k = self.k
+        u, omega, d, raw = cache.u[k], cache.omega[k], cache.d[k], cache.raw[k]
+        np.copyto(cache.others[k], totals[0][..., 0])
+        np.add(cache.others[k], cache.g * np.square(u) * omega, out=d)
+        raw.fill(0.0)  # where d = 0: the pair has no link
+        np.divide(cache.h * u * omega, d, out=raw, where=d != 0)
+        np.clip(raw, 0.0, np.sqrt(self.model.max_power), out=cache.v[k + 1])
 
     def send_back(self, theta: Nets, cache: Cache, out: Sequence[Array]) -> None:
         out[0][..., 0] = cache.dd
@@ -294,29 +275,23 @@ class Beamformers:
         """The adjoint of u, w, ω and d of this unfolded layer, down to ∂ℓ/∂v and ∂ℓ/∂r of the one below."""
         k, h, g = self.k, cache.h, cache.g
         u, omega, d, v, total = cache.u[k], cache.omega[k], cache.d[k], cache.v[k], cache.total[k]
-        numerator = h * self.quotient(cache)
-        heard = totals[0][..., 0]
-        share = np.divide(cache.others[k], d, out=np.zeros_like(d), where=d > 0)
-        own = np.divide(g * np.square(u) * omega, d, out=np.zeros_like(d), where=d > 0)
-        domega = np.square(u) * heard + u * numerator * share
+        heard, numerator = totals[0][..., 0], h * cache.dn
+        # Shares of the others and of the own term in d: u²·(heard + own) + u·numerator would cancel.
+        others, own = np.zeros((2, *d.shape))
+        np.divide(cache.others[k], d, out=others, where=d != 0)
+        np.divide(g * np.square(u) * omega, d, out=own, where=d != 0)
+        domega = np.square(u) * heard + u * numerator * others
         cache.da[..., 2 * k] = domega * (1.0 + cache.ratio[k])
         cache.da[..., 2 * k + 1] = domega
         if k == 0:
             np.multiply(cache.da, cache.slope, out=cache.q2)
             return
-        du = 2.0 * u * omega * heard + omega * numerator * (share - own)
+        du = 2.0 * u * omega * heard + omega * numerator * (others - own)
         dw = domega * cache.ab[..., 2 * k]
         dtotal = -du * u / total
         down = dtotal + dw / cache.floor[k]
-        cache.dv = du * h / total + 2.0 * down * g * v
-        cache.dr = dtotal - dw * cache.ratio[k] / cache.floor[k]
-
-    def quotient(self, cache: Cache) -> Array:
-        """∂ℓ/∂(numerator of v), [n, w]; 0 where v was clipped."""
-        raw, d = cache.raw[self.k], cache.d[self.k]
-        inside = (raw > 0) & (raw < np.sqrt(self.model.max_power))
-        found: Array = np.divide(cache.dv, d, out=np.zeros_like(d), where=inside)
-        return found
+        np.add(du * h / total, 2.0 * down * g * v, out=cache.dv)
+        np.subtract(dtotal, dw * cache.ratio[k] / cache.floor[k], out=cache.dr)
 
 
 @dataclass(frozen=True)
@@ -336,14 +311,17 @@ class Interference:
             cache.output[..., 0] = cache.g * np.square(cache.v[self.k])
             cache.output[..., 1] = totals[0][..., 0]
         else:
-            cache.measure(totals[0][..., 0], self.model.noise)
-            cache.weigh()
+            cache.measure(self.k, totals[0][..., 0])
+            cache.weigh(self.k)
 
     def send_back(self, theta: Nets, cache: Cache, out: Sequence[Array]) -> None:
         out[0][..., 0] = cache.dr
 
     def receive_back(self, theta: Nets, cache: Cache, totals: Sequence[Array]) -> None:
         """∂ℓ/∂v is complete; on to ∂ℓ/∂d of the layer that computed v."""
-        cache.dv = cache.dv + 2.0 * cache.v[self.k] * totals[0][..., 0]
-        below = Beamformers(self.model, self.k - 1)
-        cache.dd = -below.quotient(cache) * cache.raw[self.k - 1]
+        np.add(cache.dv, 2.0 * cache.v[self.k] * totals[0][..., 0], out=cache.dv)
+        raw, d = cache.raw[self.k - 1], cache.d[self.k - 1]
+        inside = (raw > 0) & (raw < np.sqrt(self.model.max_power))  # elsewhere v was clipped
+        cache.dn.fill(0.0)
+        np.divide(cache.dv, d, out=cache.dn, where=inside)
+        np.multiply(-cache.dn, raw, out=cache.dd)

@@ -163,7 +163,7 @@ def _check_logged(sweep: SweepConfig, found: Sequence[Point]) -> None:
     for k, figure in enumerate(sweep.figures):
         for point in found if figure.along_minibatches else ():
             drawn = all(point.labels[axis] in labels for axis, labels in figure.where.items())
-            if drawn and point.config is not None and point.config.training.log_every is None:
+            if drawn and point.config is not None and not point.config.training.log_every:
                 raise ValueError(
                     f"figures.{k}.x: the run {point.title} has no minibatches.csv; set training.log_every "
                     "in the base, e.g. 100"

@@ -174,10 +174,11 @@ class ChannelBundle(Bundle):
         Raises:
             InputError: some are missing or of a wrong shape, or the bundle has an array that is none of this task's.
         """
-        known = ["H_train", "H_test", "order", *(name for name, _ in names)]
-        unknown = sorted(self._names - set(known))
+        parameters = [name for name, _ in names]
+        known = ["H_train", "H_test", "order", f"{parameters[0]} … {parameters[-1]}"]
+        unknown = sorted(self._names - {*known, *parameters})
         if unknown:
-            raise self._error(unknown[0], f"is not an array of this task; known: {', '.join(known)}")
+            raise self._error(unknown[0], f"is not an array of this model; known: {', '.join(known)}")
         if not any(name in self._names for name, _ in names):
             return None
         return np.concatenate([self._take(name, *shape).reshape(-1) for name, shape in names])

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from fdtrain.section import Positive, Section, beside
 
@@ -55,7 +55,7 @@ class PowerAllocation(Section):
     )
     noise_power: Positive = Field(default=10**-13.687, description="σ², noise power at a receiver, in W.")
     max_power: Positive = Field(default=5.0, description="Pmax, the most that a transmitter may send, in W.")
-    minibatches: int = Field(default=10_000, description="M, mini-batches per epoch.", ge=1, le=10_000_000)
+    minibatches: int = Field(default=10_000, description="M, mini-batches per epoch.", ge=1, le=1_000_000)
     test_minibatches: int = Field(default=100, description="Mini-batches for testing.", ge=1)
     online: bool = Field(
         default=True,
@@ -97,6 +97,14 @@ class PowerAllocation(Section):
                     f"{changed[0]}: has no meaning beside a bundle, which brings its own channels; remove it"
                 )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_drawing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Beside a bundle nothing that says how to draw: it would not be true."""
+        content: dict[str, Any] = serialize(self)
+        if self.bundle is None:
+            return content
+        return {key: value for key, value in content.items() if key in _BESIDE_A_BUNDLE - {"pairs"}}
 
     def resolved(self, base: Path | None) -> Self:
         """The same task with the bundle's path made absolute: from `base`, or else from the working directory."""
