@@ -49,7 +49,7 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
         if unreported:
             host.enter_minibatches(unreported)
         with np.errstate(all="ignore"):
-            host.outcome.node_loss = _test(experiment, t - 1, state.theta)
+            host.outcome.node_loss = _test(experiment, host, t - 1, state.theta)
         host.outcome.theta = np.tile(state.theta, (experiment.nodes, 1))
         test = job.loss.combine(host.outcome.node_loss)
         host.enter(EpochRow(epoch + 1, float(np.mean(measures)), test, 0.0, 0, 0, 0, job.measure))
@@ -65,11 +65,12 @@ def _diverged(job: Job, epoch: int, theta: reference.Array) -> DivergenceError:
     )
 
 
-def _test(experiment: Experiment, t: int, theta: reference.Array) -> reference.Array:
+def _test(experiment: Experiment, host: Host, t: int, theta: reference.Array) -> reference.Array:
     """Every node's measure on the test samples, [V]."""
     job, data, graph = experiment.job, experiment.data, experiment.topology.graph(t)
     found = []
     for k in range(job.test_minibatches):
+        host.compare_on_test(k)
         on, samples = data.test(graph, k) if job.streamed else (graph, data.dataset(graph)[1])
         found.append(experiment.oracle.node_measures(on, samples, theta))
     mean: reference.Array = np.mean(found, axis=0)

@@ -225,6 +225,7 @@ def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Out
     directory.write_ledger(outcome.ledger)
     directory.write_theta(outcome.theta)
     directory.write_network(experiment.topology.graph(minibatches - 1), outcome.node_loss)
+    directory.write_baselines(experiment.config.model.kind, outcome)
 
 
 def environment(team: Team, seconds: float) -> dict[str, Any]:

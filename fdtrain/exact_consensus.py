@@ -135,5 +135,8 @@ class _Fixed:
     def baselines(self, t: int) -> Mapping[str, float]:
         return {}
 
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        return {}
+
     def theta(self) -> Array | None:
         return None

@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 SHARE = 50  # a running mean is over one mini-batch in so many
 FEWEST = 20  # and at least over so many values, or a fifth of those there are
 SMOOTHED = 100  # mini-batches; fewer are drawn one by one
+DRAWN = 10  # points of a running mean per window in pictures: with more, dashes cannot be seen
 RECENT = 100  # mini-batches whose mean is shown while a run goes on
 
 
@@ -97,6 +98,23 @@ def averages(rows: Sequence[MinibatchRow]) -> dict[str, Average]:
     return averaged
 
 
+def nearest(runs: Sequence[Mapping[str, Average]]) -> str | None:
+    """The baseline whose averages are nearest to those of the runs; None if there is none."""
+    gaps: dict[str, list[float]] = {}
+    for means in runs:
+        for name, found in means.items():
+            gaps.setdefault(name, []).append(abs(found.own - found.mean))
+    with np.errstate(all="ignore"):  # where a run diverges
+        return min(gaps, key=lambda name: float(np.mean(gaps[name])), default=None)
+
+
+def difference(drawn: Mapping[str, tuple[Array, Array]], name: str) -> tuple[Array, Array]:
+    """The run minus a baseline on the same mini-batches, without what these have in common."""
+    (x, own), (at, values) = drawn[""], drawn[name]
+    with np.errstate(all="ignore"):  # where a run diverges
+        return at, own[np.isin(x, at)] - values
+
+
 def window(length: int) -> int:
     """Mini-batches of a running mean, of so many."""
     return max(FEWEST, length // SHARE) if length >= SMOOTHED else 1
@@ -105,6 +123,18 @@ def window(length: int) -> int:
 def fewest(values: int, width: int) -> int:
     """Over how many of so many values a running mean goes at least."""
     return 1 if width == 1 else max(1, min(FEWEST, values // 5))
+
+
+def shared_window(drawn: Mapping[str, tuple[Array, Array]]) -> int:
+    """Mini-batches of the running means of all :func:`curves` of a run, the same for each.
+
+    That is :func:`window`, or more where it would have fewer than :func:`fewest` values of a baseline; at most a fifth
+    of all.
+    """
+    length = len(drawn[""][0])
+    width = window(length)
+    needed = [-(-fewest(len(x), width) * length // len(x)) for x, _ in drawn.values() if len(x)]
+    return max(width, min(max(needed, default=1), length // 5)) if width > 1 else 1
 
 
 def running_mean(x: Array, y: Array, width: int) -> tuple[Array, Array]:
@@ -125,6 +155,14 @@ def running_mean(x: Array, y: Array, width: int) -> tuple[Array, Array]:
     mean = np.where(bad[last] > bad[first], np.nan, mean)
     begin = min(max(np.searchsorted(x, x[0] + width // 4), few // 4), len(x) // 5) if len(x) else 0
     return x[begin:], mean[begin:]
+
+
+def thinned(x: Array, y: Array, width: int) -> tuple[Array, Array]:
+    """As many points of a running mean as are drawn, the last one among them."""
+    spacing = (x[-1] - x[0]) / (len(x) - 1) if len(x) > 1 else 1.0
+    step = max(1, int(width / DRAWN / spacing))
+    keep = slice((len(x) - 1) % step, None, step)
+    return x[keep], y[keep]
 
 
 def title(name: str) -> str:

@@ -18,14 +18,15 @@ from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
 from fdtrain.measure import found_in
-from fdtrain.minibatches import MinibatchRow, read_header, read_minibatches
+from fdtrain.minibatches import MinibatchRow, averages, read_header, read_minibatches
 from fdtrain.outputs import contents, writing
-from fdtrain.service import EpochRow
+from fdtrain.service import EpochRow, Outcome
 
 _CONTENTS = (
     "config.yaml",
     "metrics.csv",
     "minibatches.csv",
+    "baselines.csv",
     "timing.csv",
     "ledger.csv",
     "verify.json",
@@ -147,6 +148,39 @@ class RunDirectory:
             OSError, ValueError: it is not there or damaged.
         """
         return read_minibatches(self.path / "minibatches.csv")
+
+    def write_baselines(self, method: str, outcome: Outcome) -> None:
+        """Write ``baselines.csv``, if other methods were compared with: a line for the run's own `method`, and one for
+        each of them. ``train`` is the mean over the mini-batches on which a method was evaluated, ``train_of_run`` the
+        run's own over the same ones."""
+        means = averages(self.read_minibatches()) if self.has_minibatches() else {}
+        names = dict.fromkeys([*means, *outcome.test_baselines])
+        if not names:
+            return
+        with np.errstate(all="ignore"):  # where it diverged
+            own = float(np.mean([row.train for row in outcome.rows]))
+        rows: list[list[float | None]] = [[own, own, outcome.rows[-1].test]]
+        for name in names:
+            found = means.get(name)
+            rows.append([found and found.mean, found and found.own, outcome.test_baselines.get(name)])
+        header = ["method", "train", "train_of_run", "test"]
+        self._write_csv(
+            "baselines.csv",
+            header,
+            ([name, *_exact(row)] for name, row in zip([method, *names], rows, strict=True)),
+        )
+
+    def read_test_baselines(self) -> dict[str, float]:
+        """What other methods reach on the test samples, by name; empty without ``baselines.csv``.
+
+        Raises:
+            OSError, ValueError, LookupError: it is damaged.
+        """
+        if not (self.path / "baselines.csv").exists():
+            return {}
+        with (self.path / "baselines.csv").open(newline="", encoding="utf-8") as stream:
+            _, *lines = csv.DictReader(stream)  # the first one is the run itself
+        return {line["method"]: float(line["test"]) for line in lines if line["test"]}
 
     def read_timing(self) -> list[float]:
         """Seconds from the start of training to the end of each epoch, from ``timing.csv``."""

@@ -52,6 +52,7 @@ class Outcome:
     gradient: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p] of the last mini-batch
     node_loss: Array = field(default_factory=lambda: np.empty(0))  # [V] each node's, of the test samples
     ledger: Ledger = field(default_factory=Ledger)
+    test_baselines: Mapping[str, float] = field(default_factory=dict)  # of other methods
     stopped: str | None = None  # why before the last epoch, if it did not fail
 
 
@@ -115,6 +116,7 @@ class Host:
         self._train_measure: list[float] = []  # of the epoch's mini-batches so far
         self._minibatches = 0  # that were reported, of all epochs
         self._baselines: dict[int, Mapping[str, float]] = {}  # of mini-batches not yet reported
+        self._tested: dict[int, Mapping[str, float]] = {}  # baselines by test mini-batch
 
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
         return [(ids, self.outcome.theta[ids]) for ids in self._ids]
@@ -146,7 +148,17 @@ class Host:
 
     def test(self, t: int, k: int) -> Sequence[tuple[Neighbourhood | None, Rows]]:
         graph, samples = self.data.test(self.topology.graph(t), k)
+        self.compare_on_test(k)
         return list(zip(self._deal(graph), self._cut(samples), strict=True))
+
+    def compare_on_test(self, k: int) -> None:
+        """Let other methods do test mini-batch k, the first time that it is used."""
+        if k not in self._tested:
+            self._tested[k] = self.data.test_baselines(k)
+            self.outcome.test_baselines = {
+                name: float(np.mean([found[name] for found in self._tested.values()]))
+                for name in self._tested[k]
+            }
 
     def begin(self, epoch: int) -> Order | None:
         return None if self._failure or self.outcome.stopped else self.data.order(epoch)

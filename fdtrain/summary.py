@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from fdtrain.minibatches import averages, title
 from fdtrain.progress import duration, size
 from fdtrain.rundir import RunDirectory
+from fdtrain.service import EpochRow
 
 
-def summarize(run: RunDirectory) -> Table:
+def summarize(run: RunDirectory) -> RenderableType:
     """The result and the cost of a run, from its files."""
     rows, ledger = run.read_metrics(), run.read_ledger()
     environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
     count = {(line["phase"], line["field"]): line for line in ledger}
     train, physical, last = count["train", "all"], count["physical", "mpi"], rows[-1]
     seconds = environment["wall_seconds"]
-    table = Table(title="Result", title_justify="left", show_header=False, box=None, pad_edge=False)
-    reached = f"train {last.train:.5g}, test {last.test:.5g} {last.measure.unit}".rstrip()
-    table.add_row(last.measure.name, f"{reached} after {last.epoch} epoch{'s' * (last.epoch != 1)}")
-    if run.has_minibatches():
-        for name, (mean, own, some) in averages(run.read_minibatches()).items():
-            table.add_row(
-                "", f"{title(name)} {mean:.5g} on {some:,} of its mini-batches, train {own:.5g} on these"
-            )
+    results = _results(run, last)
+    after = f"after {last.epoch} epoch{'s' * (last.epoch != 1)}"
+    table = Table(
+        title=None if results else "Result", title_justify="left", show_header=False, box=None, pad_edge=False
+    )
+    if results:
+        results.title = f"Result {after}"
+    else:
+        reached = f"train {last.train:.5g}, test {last.test:.5g} {last.measure.unit}".rstrip()
+        table.add_row(last.measure.name, f"{reached} {after}")
     if train["rounds"]:
         table.add_row("disagreement", f"{last.disagreement:.4g}")
         table.add_row(
@@ -41,4 +46,31 @@ def summarize(run: RunDirectory) -> Table:
         table.add_row("physical", f"{physical['link_messages']:,} sends, {size(physical['link_bytes'])}")
     table.add_row("time", f"{duration(seconds)} on {environment['ranks']} rank(s)")
     table.add_row("files", escape(str(run.path)))
+    return Group(results, "", table) if results else table
+
+
+def _results(run: RunDirectory, last: EpochRow) -> Table | None:
+    """The run's measure beside what other methods reach on the same samples; None if it was compared with none."""
+    means = averages(run.read_minibatches()) if run.has_minibatches() else {}
+    tested = run.read_test_baselines()
+    if not means and not tested:
+        return None
+    table = Table(title_justify="left", box=None, pad_edge=False, header_style="")
+    table.add_column(last.measure.label)
+    for side in ("train", "test"):
+        table.add_column(side, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    sizes = [last.train, last.test, *(found.mean for found in means.values()), *tested.values()]
+    largest = max((abs(value) for value in sizes if math.isfinite(value)), default=0.0)
+    decimals = max(0, 3 - math.floor(math.log10(largest))) if largest > 0 else 0
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.{decimals}f}"
+
+    table.add_row("this run", number(last.train), number(last.test))
+    for name in dict.fromkeys([*means, *tested]):
+        found, note = means.get(name), ""
+        if found and not math.isclose(found.own, last.train, rel_tol=1e-9):
+            note = f"(this run on the same {found.evaluated:,} mini-batches: {number(found.own)})"
+        table.add_row(title(name), number(found and found.mean), number(tested.get(name)), note)
     return table

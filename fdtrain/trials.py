@@ -28,8 +28,9 @@ class Trials:
         self.oracle = experiment.oracle
 
     def run(self, theta: Array, limit: int) -> Outcome:
-        """The experiment's first `limit` mini-batches, from `theta` [V, p]."""
-        job = replace(self.job, limit=limit, epochs=-(-limit // self.job.minibatches))
+        """The experiment's first `limit` mini-batches, from `theta` [V, p], with one test mini-batch."""
+        epochs = -(-limit // self.job.minibatches)
+        job = replace(self.job, limit=limit, epochs=epochs, test_minibatches=1)
         return self.execute(job, self.experiment.topology, self.experiment.data, theta)
 
     def execute(self, job: Job, topology: Topology, data: DataService, theta: Array) -> Outcome:

@@ -88,6 +88,9 @@ class Given:
     def baselines(self, t: int) -> Mapping[str, float]:
         return {}
 
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        return {}
+
     def theta(self) -> np.ndarray | None:
         return self.parameters
 

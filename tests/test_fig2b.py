@@ -160,7 +160,7 @@ def test_the_figure_has_runs_and_baselines(
     np.testing.assert_allclose(lower.lines[1].get_ydata(), mean - np.mean(baseline, axis=0), atol=1e-12)
 
 
-def test_long_runs_are_smoothed_and_a_sparse_baseline_is_told(tmp_path: Path, drawn: list[Any]) -> None:
+def test_long_runs_are_smoothed_over_what_a_sparse_baseline_needs(tmp_path: Path, drawn: list[Any]) -> None:
     sweep = load(tmp_path, DISTRIBUTED)
     for point in sweep.points:
         rated_run(tmp_path / point.directory, epochs=1, minibatches=400)
@@ -169,12 +169,12 @@ def test_long_runs_are_smoothed_and_a_sparse_baseline_is_told(tmp_path: Path, dr
     assert frame["wmmse_100"].to_list() == pytest.approx([averages(rows)["wmmse_100"].mean] * 4)
     assert frame["full_power"].to_list() == [None] * 4
     pictures.draw(sweep, labelled(frame, sweep.config), tmp_path)
-    x, y = running_mean(np.arange(1.0, 401.0), np.array([row.train for row in rows]), 20)
-    np.testing.assert_allclose(drawn[0].axes[0].lines[0].get_xdata(), x[(len(x) - 1) % 2 :: 2])
-    np.testing.assert_allclose(drawn[0].axes[0].lines[0].get_ydata(), y[(len(x) - 1) % 2 :: 2], rtol=1e-12)
+    x, y = running_mean(np.arange(1.0, 401.0), np.array([row.train for row in rows]), 80)
+    np.testing.assert_allclose(drawn[0].axes[0].lines[0].get_xdata(), x[(len(x) - 1) % 8 :: 8])
+    np.testing.assert_allclose(drawn[0].axes[0].lines[0].get_ydata(), y[(len(x) - 1) % 8 :: 8], rtol=1e-12)
     assert len(drawn[0].axes[0].lines) == 2 + 2
     note = drawn[0].get_supxlabel().replace("\n", " ")
-    assert "running means over 20 mini-batches, of other methods over 8 values or more" in note
+    assert "running means over 80 mini-batches" in note
 
 
 def test_a_run_without_minibatches_is_named(tmp_path: Path, drawn: list[Any]) -> None:

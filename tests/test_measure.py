@@ -16,14 +16,28 @@ from rated import epoch, minibatch_rows, rated_run
 from rich.console import Console
 
 from fdtrain import measure
+from fdtrain.cli import main
+from fdtrain.commands import train
 from fdtrain.config import from_mapping
 from fdtrain.errors import InputError
 from fdtrain.figures import Series, draw_comparison, draw_run
+from fdtrain.ledger import Ledger
 from fdtrain.measure import MSE, RATE, found_in
-from fdtrain.minibatches import MinibatchRow, averages, curves, running_mean, title, window
+from fdtrain.minibatches import (
+    MinibatchRow,
+    averages,
+    curves,
+    difference,
+    nearest,
+    running_mean,
+    shared_window,
+    thinned,
+    title,
+    window,
+)
 from fdtrain.progress import Display, Events, replay
-from fdtrain.rundir import RunDirectory
-from fdtrain.service import EpochRow, Plateau
+from fdtrain.rundir import COMPLETE, RunDirectory, write_json
+from fdtrain.service import EpochRow, Outcome, Plateau
 from fdtrain.summary import summarize
 from fdtrain.sweep.runner import Progress
 
@@ -181,6 +195,32 @@ def test_baselines_are_averaged_where_they_were_evaluated() -> None:
     assert (title("wmmse_100"), title("full_power")) == ("WMMSE 100", "full power")
 
 
+def test_runs_are_beside_the_nearest_baseline() -> None:
+    rows = minibatch_rows(400)
+    assert nearest([averages(rows)]) == "wmmse_100"
+    assert nearest([averages(minibatch_rows(400, top=18.0)), {}]) == "wmmse_4"
+    assert nearest([{}]) is None
+    x, y = difference(curves(rows), "wmmse_100")
+    np.testing.assert_array_equal(x, np.arange(10, 401, 10))
+    np.testing.assert_allclose(
+        y, 1.0 - 6 * np.exp(-5 * x / 400), atol=1e-12
+    )  # what the mini-batches do is not in it
+
+
+@pytest.mark.parametrize(
+    ("count", "every", "width"), [(50, 10, 1), (400, 1, 20), (400, 10, 80), (10_000, 10, 200), (400, 399, 80)]
+)
+def test_everything_is_smoothed_over_the_same_mini_batches(count: int, every: int, width: int) -> None:
+    """Over more of them where a baseline has few values, but not over most of the run."""
+    drawn = curves(minibatch_rows(count, every=every))
+    assert shared_window(drawn) == width
+    for x, y in drawn.values():
+        at, mean = running_mean(x, y, width)
+        few, means = thinned(at, mean, width)
+        assert (few[-1], means[-1]) == (at[-1], mean[-1])
+        assert len(few) <= max(60, 10 * count / width)
+
+
 def texts(figure: Any) -> str:
     from matplotlib.text import Text
 
@@ -214,29 +254,50 @@ def test_a_run_is_drawn_against_its_minibatches(
     tmp_path: Path, drawn: list[Any], epochs: int, count: int
 ) -> None:
     run = rated_run(tmp_path / "run", epochs=epochs, minibatches=count)
-    written = draw_run(run)
-    assert [path.name for path in written][3:] == ["minibatches.png", "network.png"]
-    assert png_size(written[3]) == (1200, 630)
-    figure = drawn[3]
+    *others, file, network = draw_run(run)
+    assert len(others) == (0 if epochs == 1 else 3)  # of one epoch they would be points
+    assert (file.name, network.name) == ("minibatches.png", "network.png")
+    assert png_size(file) == (1200, 630 if count == 1 else 990)
+    figure = drawn[-2]
     axes = figure.axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("mini-batch", "sum rate (bit/s/Hz)")
+    assert figure.axes[-1].get_xlabel() == "mini-batch"
+    assert axes.get_ylabel() == "sum rate (bit/s/Hz)"
     assert axes.get_yscale() == "linear"
     lines = {line.get_label(): line for line in axes.lines}
-    told = curves(run.read_minibatches())
+    told, means = curves(run.read_minibatches()), averages(run.read_minibatches())
+    width = shared_window(told)
     for name, (x, y) in zip(["train", *(f"WMMSE {k}" for k in (4, 100))], told.values(), strict=False):
         line = next(line for label, line in lines.items() if label.startswith(name))
-        at, means = running_mean(x, y, window(count))
+        at, mean = thinned(*running_mean(x, y, width), width)
         np.testing.assert_array_equal(line.get_xdata(), at)
-        np.testing.assert_array_equal(line.get_ydata(), means)
+        np.testing.assert_array_equal(line.get_ydata(), mean)
+    if count > 1:
+        name = nearest([means])
+        assert name
+        lower = figure.axes[1]
+        assert lower.get_title(loc="left") == f"minus {title(name)} on the same mini-batches"
+        at, mean = thinned(*running_mean(*difference(told, name), width), width)
+        np.testing.assert_array_equal(lower.lines[0].get_ydata(), mean)
+        assert lower.lines[0].get_color() == next(
+            line.get_color() for label, line in lines.items() if label.startswith("train")
+        )
+        train = next(line for label, line in lines.items() if label.startswith("train"))
+        beside = next(line for label, line in lines.items() if label.startswith("WMMSE"))
+        assert (beside.get_zorder(), train.get_linewidth()) > (train.get_zorder(), beside.get_linewidth())
     ends = np.arange(1, epochs + 1) * count / epochs
     np.testing.assert_array_equal(lines["test"].get_xdata(), ends)
     np.testing.assert_array_equal(lines["test"].get_ydata(), [row.test for row in run.read_metrics()])
     assert ("running means over" in texts(figure)) == (count >= 100)
     keys = [text.get_text() for text in figure.legends[0].get_texts()]
     assert keys[:3] == [
-        "train",
+        f"train, average {told[''][1].mean():.4g}",
         "test",
-        f"WMMSE 4, average {averages(run.read_minibatches())['wmmse_4'].mean:.4g}",
+        f"WMMSE 4, average {means['wmmse_4'].mean:.4g}",
+    ]
+    assert keys[3:] == [
+        f"WMMSE 100, average {found.mean:.4g}\n(train there: {found.own:.4g})"
+        for found in [means.get("wmmse_100")]
+        if found
     ]
 
 
@@ -262,8 +323,8 @@ def test_an_error_is_logarithmic_against_minibatches(tmp_path: Path, drawn: list
     run.append_epoch(EpochRow(1, 0.5, 0.4, 0.0, 1, 1, 1), 0.0)
     run.append_minibatches([MinibatchRow(t, 0.97**t, {}, MSE) for t in range(1, 201)])
     draw_run(run)
-    assert drawn[3].axes[0].get_yscale() == "log"
-    assert drawn[3].axes[0].get_ylabel() == "MSE"
+    assert drawn[0].axes[0].get_yscale() == "log"
+    assert drawn[0].axes[0].get_ylabel() == "MSE"
 
 
 def test_of_rates_the_highest_are_enlarged(tmp_path: Path, drawn: list[Any]) -> None:
@@ -280,14 +341,66 @@ def test_of_rates_the_highest_are_enlarged(tmp_path: Path, drawn: list[Any]) -> 
 
 def test_what_a_summary_says_of_a_rate(tmp_path: Path) -> None:
     run = rated_run(tmp_path / "run", minibatches=20)
+    assert "Result\nrate" in summarized(rated_run(tmp_path / "alone"))
+    assert "train 18, test 20 bit/s/Hz after 1 epoch" in summarized(rated_run(tmp_path / "other"))
+    run.write_baselines("uwmmse", Outcome(run.read_metrics(), test_baselines={"wmmse_4": 19.25}))
+    lines = [line.split(maxsplit=5) for line in summarized(run).splitlines()]
+    means = averages(run.read_minibatches())
+    assert lines[:3] == [
+        ["Result", "after", "1", "epoch"],
+        ["sum", "rate", "(bit/s/Hz)", "train", "test"],
+        ["this", "run", "18.00", "20.00"],
+    ]
+    assert lines[3][:4] == ["WMMSE", "4", f"{means['wmmse_4'].mean:.2f}", "19.25"]
+    same = f"run on the same 2 mini-batches: {means['wmmse_100'].own:.2f})"
+    assert lines[4] == ["WMMSE", "100", f"{means['wmmse_100'].mean:.2f}", "(this", *same.split(maxsplit=1)]
+    assert (
+        summarized(run).count("this run on the same") == 2
+    )  # the rows are made up: their mean is no epoch's
+
+
+def test_a_summary_does_not_tell_twice_what_is_over_the_same(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", "name: test\n")
+    run.append_minibatches([MinibatchRow(t, 9.0 + t, {"wmmse_4": 12.0}, RATE) for t in (1, 2, 3)])
+    run.append_epoch(epoch(1, 11.0, 10.5), 0.0)
+    run.write_ledger(Ledger())
+    write_json(run.path / "environment.json", {"outcome": COMPLETE, "wall_seconds": 1.0, "ranks": 1})
+    assert "this run on" not in summarized(run)
+
+
+def summarized(run: RunDirectory) -> str:
     console = Console(file=io.StringIO(), width=120)
     console.print(summarize(run))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "train 18, test 20 bit/s/Hz after 1 epoch" in shown
-    assert (
-        f"WMMSE 100 {averages(run.read_minibatches())['wmmse_100'].mean:.5g} on 2 of its mini-batches, train "
-        in shown
-    )
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def test_an_interrupted_run_says_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, finished = tmp_path / "run", list[int | None]()
+
+    def interrupted(*_: Any) -> None:
+        run = RunDirectory.create(path, "name: test\n", overwrite=True)
+        if finished[-1] is not None:
+            run.append_minibatches(minibatch_rows(1200))
+        for number in range(finished[-1] or 0):
+            run.append_epoch(epoch(number + 1, 1.0, 1.0), 0.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "on_ranks", interrupted)
+    rates = f"1,200 mini-batches in {path / 'minibatches.csv'}"
+    said = {
+        None: "interrupted\n",
+        0: f"interrupted; {rates}\n",
+        1: f"interrupted; 1 epoch in {path / 'metrics.csv'}; {rates}\n",
+    }
+    for epochs, text in said.items():
+        finished.append(epochs)
+        assert (
+            main(["run", "paper/power_allocation", "--out", str(path), "--overwrite", "--ranks", "1"]) == 130
+        )
+        assert capsys.readouterr().err == text
 
 
 def shown(*, terminal: bool, epochs: int, through_events: bool = False) -> str:

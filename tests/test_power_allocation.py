@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from teams import error, refused
 
 import fdtrain
 from fdtrain import cli, reference
-from fdtrain.tasks.channel_data import SyntheticChannels
+from fdtrain.tasks.allocations import BASELINES
+from fdtrain.tasks.channel_data import ChannelData, SyntheticChannels
 from fdtrain.tasks.power_allocation import PowerAllocation
 
 Array = NDArray[np.float64]
@@ -195,6 +197,52 @@ def test_minibatches_are_told(mode: str, arrays: dict[str, Array], bundle: Path,
         full = reference.rates(H, np.full((B, N), np.sqrt(PMAX)), NOISE).sum(axis=1).mean()
         assert float(line["full_power"]) == pytest.approx(full, rel=1e-12)
         assert 0 < float(line["random_power"]) != full
+
+
+@pytest.mark.parametrize("mode", ["distributed", "centralized"])
+def test_other_methods_are_tested_too(
+    mode: str, arrays: dict[str, Array], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in a run, on the samples of the test; nothing of it changes the run."""
+    asked: list[int] = []
+    tested = ChannelData.test_baselines
+
+    def test_baselines(self: ChannelData, k: int) -> Mapping[str, float]:
+        asked.append(k)
+        return tested(self, k)
+
+    monkeypatch.setattr(ChannelData, "test_baselines", test_baselines)
+    optimizer = NAIVE if mode == "distributed" else CENTRALIZED
+    content = config(bundle, optimizer, epochs=2, mode=mode, log_every=7)
+    fdtrain.run(content, out=tmp_path / "1", verify=False)
+    tests = arrays["H_test"]
+    assert asked == list(range(len(tests)))
+    lines = table(tmp_path / "1" / "baselines.csv")
+    assert [line["method"] for line in lines] == ["uwmmse", *BASELINES]
+    epochs, told = table(tmp_path / "1" / "metrics.csv"), table(tmp_path / "1" / "minibatches.csv")
+    assert lines[0]["test"] == epochs[-1]["rate_test"]
+    own = np.mean([float(line["rate_train"]) for line in told])
+    assert float(lines[0]["train"]) == float(lines[0]["train_of_run"]) == pytest.approx(own, rel=1e-14)
+    for line in lines[1:]:
+        some = [row for row in told if row[line["method"]]]
+        assert len(some) == -(-len(told) // 6)
+        train = np.mean([float(row[line["method"]]) for row in some])
+        own = np.mean([float(row["rate_train"]) for row in some])
+        assert [float(line["train"]), float(line["train_of_run"])] == pytest.approx([train, own], rel=1e-14)
+    reached = {line["method"]: float(line["test"]) for line in lines}
+    for iterations in (4, 100):
+        rates_ = [reference.rates(H, reference.wmmse(H, NOISE, PMAX, iterations), NOISE) for H in tests]
+        wanted = np.mean([found.sum(axis=1).mean() for found in rates_])
+        assert reached[f"wmmse_{iterations}"] == pytest.approx(wanted, rel=1e-9)
+    assert 0 < reached["random_power"] != reached["full_power"]
+    if mode == "distributed":
+        fdtrain.run(content, ranks=2, out=tmp_path / "2")
+        name = "baselines.csv"
+        assert (tmp_path / "2" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    content["task"]["baselines_every"] = 0
+    fdtrain.run(content, out=tmp_path / "none")
+    assert not (tmp_path / "none" / "baselines.csv").exists()
+    assert (tmp_path / "none" / "metrics.csv").read_bytes() == (tmp_path / "1" / "metrics.csv").read_bytes()
 
 
 def test_log_every_changes_nothing_but_the_log(bundle: Path, tmp_path: Path) -> None:

@@ -211,6 +211,9 @@ class Data:
     def baselines(self, t: int) -> Mapping[str, float]:
         return {}
 
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        return {}
+
     def theta(self) -> None: ...
 
 

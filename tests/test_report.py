@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import fdtrain, one_line_error
-from rated import rated_run
+from rated import minibatch_rows, rated_run
 
 import fdtrain as package
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import gcnn_outline
-from fdtrain.minibatches import averages, running_mean
+from fdtrain.minibatches import averages, running_mean, thinned
 from fdtrain.report import default_file, read_runs, write_report
 from fdtrain.report.cells import spread
 from fdtrain.report.charts import MAX_ROUNDS, ledger, schedule
 from fdtrain.report.compare import differing, group
-from fdtrain.report.curves import MAX_MEANS
 from fdtrain.report.network import CELLS, draw, places
 from fdtrain.report.page import embed
 from fdtrain.report.plans import plans
-from fdtrain.report.tables import compare, summary
+from fdtrain.report.tables import compare, results, summary
 from fdtrain.rundir import RunDirectory
 from fdtrain.schedule import build
+from fdtrain.service import Outcome
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(
@@ -586,13 +586,8 @@ def test_a_rate_is_called_so_and_has_its_unit(tmp_path: Path) -> None:
     run = rated_run(tmp_path / "run", epochs=2, minibatches=400)
     text = page(run.path, out=tmp_path / "a.html")
     assert not re.search(r"\bMSE\b", text.split('<script type="application/json"')[0])
-    for fact in ("train sum rate", "test sum rate", "average WMMSE 4", "average WMMSE 100"):
+    for fact in ("train sum rate", "test sum rate"):
         assert f"<dt>{fact}</dt>" in text
-    means = averages(run.read_minibatches())
-    assert (
-        f'title="{means["wmmse_100"].mean:.17g} on 40 mini-batches; the run itself on the same ones: ' in text
-    )
-    assert f">{means['wmmse_100'].mean:.4g} (own {means['wmmse_100'].own:.4g})</dd>" in text
     told = data_of(text)
     assert {
         "key": "rate_test",
@@ -605,13 +600,64 @@ def test_a_rate_is_called_so_and_has_its_unit(tmp_path: Path) -> None:
     np.testing.assert_allclose(colours["color"], np.linspace(0.1, 9.0, 6), rtol=1e-5)
 
 
+def test_a_run_stands_beside_other_methods(tmp_path: Path) -> None:
+    run = rated_run(tmp_path / "run", minibatches=400)
+    run.write_baselines("uwmmse", Outcome(run.read_metrics(), test_baselines={"wmmse_4": 19.25}))
+    means = averages(run.read_minibatches())
+    found, _ = read_runs([run.path])
+    table = results(found[0])
+    assert table
+    assert table.head == ["sum rate (bit/s/Hz)", "train", "test", "this run on the same mini-batches"]
+    own = {name: f"{means[name].own:.4g} on {means[name].evaluated} mini-batches" for name in means}
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["this run", "18", "20", "–"],
+        ["WMMSE 4", f"{means['wmmse_4'].mean:.4g}", "19.25", own["wmmse_4"]],
+        ["WMMSE 100", f"{means['wmmse_100'].mean:.4g}", "–", own["wmmse_100"]],
+    ]
+    text = page(run.path, out=tmp_path / "a.html")
+    assert ">this run<" in text
+    assert "(own " not in text
+    for name in ("other", "third"):  # on the same data: told once, and not in columns
+        same = rated_run(tmp_path / name, minibatches=400)
+        same.write_baselines("uwmmse", Outcome(same.read_metrics(), test_baselines={"wmmse_4": 19.25}))
+    found, _ = read_runs([run.path, tmp_path / "other", tmp_path / "third"])
+    table, said = compare(found)
+    assert not any("WMMSE" in name for name in table.head)
+    assert f"WMMSE 4 train {means['wmmse_4'].mean:.4g}, WMMSE 100 train" in said
+    assert f"WMMSE 100 train {means['wmmse_100'].mean:.4g} on 40 mini-batches, WMMSE 4 test 19.25" in said
+    (run.path / "baselines.csv").write_text("method,test\nuwmmse,1\nwmmse_4,x\n", encoding="utf-8")
+    found, _ = read_runs([run.path])
+    assert found[0].test_baselines == {}
+    assert any(note.startswith("baselines.csv cannot be read") for note in found[0].notes)
+
+
+@needs_browser
+def test_a_run_that_was_interrupted_in_its_first_epoch(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", "name: test\ntraining: {epochs: 3}\n")
+    with pytest.raises(InputError, match="has no finished epoch"):
+        read_runs([run.path])
+    rows = minibatch_rows(300)
+    run.append_minibatches(rows)
+    complete = rated_run(tmp_path / "complete", minibatches=400)
+    text = page(run.path, out=tmp_path / "a.html")
+    assert "no epoch is finished: this is what 300 mini-batches tell." in text
+    assert f">{np.mean([row.train for row in rows]):.4g}</dd>" in text
+    assert "0 of 3" in text
+    pages = [(text, ""), (text, "#x=epochs"), (page(run.path, complete.path, out=tmp_path / "b.html"), "")]
+    for content, hash_ in pages:
+        dom, console = browse(content, tmp_path, hash_)
+        assert console == []
+        assert "<li>Not drawn" not in dom
+        assert "<li>Centralized" not in dom
+
+
 def test_minibatches_are_running_means(tmp_path: Path) -> None:
     run = rated_run(tmp_path / "run", epochs=2, minibatches=400)
     found = data_of(page(run.path, out=tmp_path / "a.html"))["curves"]
     assert [x["key"] for x in found["x"]][:2] == ["minibatches", "epochs"]
     told, rows = found["runs"][0]["minibatches"], run.read_minibatches()
-    x, y = running_mean(np.arange(1.0, 401.0), np.array([row.train for row in rows]), 20)
-    assert (told["column"], told["window"], told["of_epoch"]) == ("rate_train", 20, 200)
+    x, y = thinned(*running_mean(np.arange(1.0, 401.0), np.array([row.train for row in rows]), 80), 80)
+    assert (told["column"], told["window"], told["of_epoch"]) == ("rate_train", 80, 200)
     np.testing.assert_array_equal(told["x"], x)
     np.testing.assert_allclose(told["y"], y, rtol=1e-8)
     assert [one["label"].split(",")[0] for one in told["baselines"]] == ["WMMSE 4", "WMMSE 100"]
@@ -622,7 +668,7 @@ def test_minibatches_are_running_means(tmp_path: Path) -> None:
     found = data_of(page(run.path, other.path, out=tmp_path / "b.html"))["curves"]["runs"]
     assert found[0]["minibatches"]["of_epoch"] is None
     assert "single" not in found[0]["minibatches"]
-    assert len(found[1]["minibatches"]["x"]) <= MAX_MEANS + 1
+    assert len(found[1]["minibatches"]["x"]) <= 500
     assert found[1]["minibatches"]["x"][-1] == 20_000
     (run.path / "minibatches.csv").write_text("minibatch,rate_train\n1,x\n", encoding="utf-8")
     runs, _ = read_runs([run.path])
@@ -634,14 +680,14 @@ def test_runs_of_two_measures_in_one_table(made: Path, tmp_path: Path) -> None:
     rated = rated_run(tmp_path / "rated", minibatches=30)
     runs, _ = read_runs([made / "one", rated.path])
     table, _ = compare(runs)
-    for name in ("train MSE", "test MSE", "train sum rate", "test sum rate", "average WMMSE 4"):
+    for name in ("train MSE", "test MSE", "train sum rate", "test sum rate", "WMMSE 4 train"):
         cells = [row[table.head.index(name)].text for row in table.rows]
         assert (cells[0] == "–", cells[1] == "–") == (not name.endswith(" MSE"), name.endswith(" MSE"))
     again = rated_run(tmp_path / "again", minibatches=30, config={"name": "rated", "seed": 1})
     runs, _ = read_runs([rated.path, again.path])
     table, _ = summary(runs, group(runs))
     assert table.head == ["setting", "train sum rate", "test sum rate"]
-    assert "average WMMSE 4 17" in summary(runs, group(runs))[1]  # the same for all
+    assert "WMMSE 4 train 17" in summary(runs, group(runs))[1]  # the same for all
 
 
 @needs_browser

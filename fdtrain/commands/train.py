@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,12 @@ def run(
                 directory.discard()
             raise
 
-    on_ranks(count, team, repeated(context, out=path), path / "logs", work)
+    try:
+        on_ranks(count, team, repeated(context, out=path), path / "logs", work)
+    except KeyboardInterrupt:
+        if not reports_to_launcher():
+            print(_interrupted(RunDirectory(path)), file=sys.stderr)
+        raise
     if reports_to_launcher():
         return 0
     if figures:
@@ -72,6 +78,18 @@ def run(
         draw_run(RunDirectory(path))
     make_console(plain=team is not None).print(summarize(RunDirectory(path)))
     return 0
+
+
+def _interrupted(run: RunDirectory) -> str:
+    """What there is of a run that was interrupted."""
+    found = ["interrupted"]
+    if (run.path / "metrics.csv").exists():
+        number = len(run.read_metrics())
+        found.append(f"{number:,} epoch{'s' * (number != 1)} in {run.path / 'metrics.csv'}")
+    if run.has_minibatches():
+        number = len(run.read_minibatches())
+        found.append(f"{number:,} mini-batch{'es' * (number != 1)} in {run.path / 'minibatches.csv'}")
+    return "; ".join(found)
 
 
 def verify(

@@ -23,6 +23,7 @@ from fdtrain.figures.canvas import (
     sheet,
     write_around,
 )
+from fdtrain.measure import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +57,11 @@ class Lower:
     title: str
     ylabel: str
     series: Sequence[Series]
+
+    @classmethod
+    def minus(cls, baseline: str, measure: Measure, series: Sequence[Series]) -> Lower:
+        """Runs minus a baseline."""
+        return cls(f"minus {baseline} on the same mini-batches", measure.with_unit("difference"), series)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def draw_comparison(
             panels[1].set_title(f"the framed part, enlarged{without}", loc="left", fontsize=9)
             set_scale(panels[1], "y", *near[:2], log=near[2], margin=0.0)
         if lower:
-            _draw_lower(panels[1], lower)
+            draw_lower(panels[1], lower)
         _scale_x(panels[-1], curves, xlabel)
         _write_legend(figure, curves, values)
         silent = "dashed: sends nothing" if any(not one.sends for one in series) else ""
@@ -219,10 +225,12 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], *, bands: bool) -> None:
     axes.grid(visible=True)
 
 
-def _draw_lower(axes: Axes, lower: Lower) -> None:
+def draw_lower(axes: Axes, lower: Lower, **style: Any) -> None:
+    """The second panel, its curves in the `style` of the first panel's, or as those of :func:`draw_comparison`."""
     from matplotlib.ticker import MaxNLocator
 
     curves = [_curve(one, number) for number, one in enumerate(lower.series)]
+    curves = [replace(curve, style={**curve.style, **style}) for curve in curves]
     _draw_curves(axes, curves, bands=True)
     axes.axhline(0.0, color=GREYS[0], linestyle=BESIDE[0], linewidth=1.1, zorder=2.5)
     axes.set_title(lower.title, loc="left", fontsize=9)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
 from fdtrain.figures.canvas import BLUE, GREEN, ORANGE, plain_log_ticks, readable, sheet
-from fdtrain.figures.minibatches import MINIBATCHES, draw_minibatches
+from fdtrain.figures.minibatches import draw_minibatches
 from fdtrain.figures.network import NETWORK, draw_network
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.service import EpochRow
@@ -28,7 +28,7 @@ def draw_run(run: RunDirectory) -> list[Path]:
     """Draw what is in `run` into its ``figures`` folder: loss or rate, disagreement, and the last network.
 
     A centralized run sends nothing: its loss is drawn against epochs, in ``loss_epochs.png``. What the run tells of
-    its mini-batches is drawn in ``minibatches.png``.
+    its mini-batches is drawn in ``minibatches.png``, beside which a single epoch has no other curves.
 
     Returns:
         The files that were written.
@@ -60,6 +60,9 @@ def draw_run(run: RunDirectory) -> list[Path]:
         figures = [(f"{stem}_epochs", epochs, "epoch", measure.label, loss)]
     elif not any(row.bytes for row in rows):
         del figures[1]
+    lines = run.read_minibatches() if run.has_minibatches() else []
+    if lines and len(rows) == 1:  # each of these would be a point
+        figures = []
     written = []
     for name, x, xlabel, ylabel, curves in figures:
         written.append(run.figures / f"{name}.png")
@@ -67,10 +70,9 @@ def draw_run(run: RunDirectory) -> list[Path]:
             log = curves is not loss or measure.logarithmic
             _draw_curves(figure.add_subplot(), rows, np.asarray(x, dtype=np.float64), curves, log=log)
             figure.axes[0].set(xlabel=xlabel, ylabel=ylabel)
-    if run.has_minibatches() and (lines := run.read_minibatches()):
+    if lines:
         written.append(run.figures / "minibatches.png")
-        with sheet(written[-1], MINIBATCHES) as figure:
-            draw_minibatches(figure, lines, rows if is_complete(run.path) else ())
+        draw_minibatches(written[-1], lines, rows if is_complete(run.path) else ())
     if (run.path / "network.npz").exists():
         graph, node_loss = run.read_network()
         written.append(run.figures / "network.png")

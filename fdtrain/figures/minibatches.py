@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.figures.canvas import BLUE, ORANGE, PALETTE, STEPS, limits, plain_log_ticks, readable
-from fdtrain.minibatches import MinibatchRow, averages, curves, fewest, running_mean, title, window
+from fdtrain.figures.canvas import BLUE, ORANGE, PALETTE, STEPS, limits, plain_log_ticks, readable, sheet
+from fdtrain.figures.comparison import ENLARGED, Lower, Series, draw_lower
+from fdtrain.minibatches import (
+    MinibatchRow,
+    averages,
+    curves,
+    difference,
+    nearest,
+    running_mean,
+    shared_window,
+    thinned,
+    title,
+)
 from fdtrain.service import EpochRow
 
 if TYPE_CHECKING:
@@ -18,47 +30,79 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-MINIBATCHES = (8.0, 4.2)  # inches
+ALONE = (8.0, 4.2)  # inches, without a lower panel
 POINTS = 5000  # single mini-batches that are drawn at most
 INSIDE = 0.98  # the part of the single mini-batches that is on the axis
+WIDE = 2.2  # the run's line
 BASELINES = PALETTE[2:]
 DASHES = ("--", "-.", ":", (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 
 
-def draw_minibatches(figure: Figure, rows: Sequence[MinibatchRow], epochs: Sequence[EpochRow]) -> None:
-    """Running means over the same window of all; behind them the single mini-batches, and the tests after epochs.
+def draw_minibatches(path: Path, rows: Sequence[MinibatchRow], epochs: Sequence[EpochRow]) -> None:
+    """Running means over the same window of all; behind them the single mini-batches, and the tests after epochs. A
+    lower panel has the run minus the baseline that is nearest to it.
 
     `epochs` are those that the mini-batches make up, all of them finished; or none, where that is not known.
     """
-    axes, measure, drawn = figure.add_subplot(), rows[0].measure, curves(rows)
-    width, means = window(len(rows)), averages(rows)
+    drawn, means = curves(rows), averages(rows)
+    width, name = shared_window(drawn), nearest([means])
+    at, gap = _mean(*difference(drawn, name), width) if name else (np.empty(0), np.empty(0))
+    if name is None or np.isfinite(readable(gap)).sum() < 2:
+        with sheet(path, ALONE) as figure:
+            _draw_upper(figure, figure.add_subplot(), rows, epochs, drawn, width)
+            figure.axes[0].set_xlabel("mini-batch")
+        return
+    with sheet(path, ENLARGED) as figure:
+        upper, panel = figure.subplots(2, sharex=True)
+        _draw_upper(figure, upper, rows, epochs, drawn, width)
+        lower = Lower.minus(title(name), rows[0].measure, [Series("", [(at, gap)])])
+        draw_lower(panel, lower, color=ORANGE, marker="")
+        panel.set_xlabel("mini-batch")
+
+
+def _draw_upper(
+    figure: Figure,
+    axes: Axes,
+    rows: Sequence[MinibatchRow],
+    epochs: Sequence[EpochRow],
+    drawn: Mapping[str, tuple[Array, Array]],
+    width: int,
+) -> None:
+    measure, means = rows[0].measure, averages(rows)
     x, single = drawn[""][0], readable(drawn[""][1])
     sound = np.isfinite(single)
-    seen = [_draw_mean(axes, *drawn.pop(""), width, color=ORANGE, zorder=4, label="train")]
+    label = f"train, average {single.mean():.4g}" if sound.all() else "train"
+    seen = [_draw_mean(axes, *drawn[""], width, color=ORANGE, zorder=3, linewidth=WIDE, label=label)]
     seen.append(_draw_tests(axes, rows, epochs))
-    for number, (name, (at, values)) in enumerate(drawn.items()):
+    others = {name: curve for name, curve in drawn.items() if name}
+    # Thinner than the run, and above it: where they coincide, both can be seen.
+    for number, (name, (at, values)) in enumerate(others.items()):
         style = {"color": BASELINES[number % len(BASELINES)], "linestyle": DASHES[number % len(DASHES)]}
         label = f"{title(name)}, average {means[name].mean:.4g}"
-        seen.append(_draw_mean(axes, at, values, width, zorder=3, linewidth=1.3, label=label, **style))
+        if len(at) < len(x) and np.isfinite(means[name].own):
+            label += f"\n(train there: {means[name].own:.4g})"
+        seen.append(_draw_mean(axes, at, values, width, zorder=4, linewidth=1.3, label=label, **style))
     if width > 1:
         step = -(-len(x) // POINTS)
         axes.plot(x[::step], single[::step], ".", color=ORANGE, markersize=2, alpha=0.25, zorder=1)
         seen.append(_inner(single[sound]))
     _scale(axes, np.concatenate(seen), len(rows), log=measure.logarithmic)
-    axes.set(xlabel="mini-batch", ylabel=measure.label)
+    axes.set_ylabel(measure.label)
     if not sound.all():
         first = rows[int(np.argmin(sound))].minibatch
         axes.set_title(f"diverged in mini-batch {first:,}", loc="left", color="#B00000")
     elif width > 1:
-        sparse = [fewest(len(at), width) for at, _ in drawn.values() if len(at) < len(x)]
-        or_more = f", of other methods over {min(sparse)} values or more" if sparse else ""
-        axes.set_title(f"running means over {width:,} mini-batches{or_more}", loc="left", fontsize=9)
+        axes.set_title(f"running means over {width:,} mini-batches", loc="left", fontsize=9)
     figure.legend(loc="outside right upper", fontsize=8, handlelength=3.2)
+
+
+def _mean(x: Array, y: Array, width: int) -> tuple[Array, Array]:
+    return thinned(*running_mean(x, y, width), width)
 
 
 def _draw_mean(axes: Axes, x: Array, values: Array, width: int, **style: Any) -> Array:
     """A running mean; what was drawn."""
-    at, y = running_mean(x, readable(values), width)
+    at, y = _mean(x, readable(values), width)
     alone: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(at) == 1 else {}
     axes.plot(at, y, **style, **alone)
     return np.array(y[np.isfinite(y)])

@@ -17,6 +17,7 @@ if (runs.length > 1 && has(FIRST)) state.y = FIRST;
 const groupOf = runs.map((_, r) => groups.findIndex((group) => group.members.includes(r)));
 const membersOf = (row) => (row.dataset.group === undefined ? [Number(row.dataset.run)] : groups[row.dataset.group].members);
 const MANY = 12; // settings
+const BASELINES = [2, 3, 6, 5, 4], BASELINE_DASHES = ["dash", "dashdot", "dot", "longdashdot"]; // colours as in the run's minibatches.png
 const CROWDED = `More than ${MANY} settings with repetitions are in sight: their means alone are drawn. Hide some to see the single runs.`;
 
 function hoverOf(run) {
@@ -51,8 +52,9 @@ function baselineTraces(axis, measure, said) {
     if (shown.some((run) => run.minibatches.baselines.length)) said.add("What other methods reach on the same mini-batches is drawn where only one run is shown.");
     return [];
   }
+  const colour = (k) => colours()[BASELINES[k % BASELINES.length]];
   const lines = told.baselines.map(({ label, x, y }, k) => ({ type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y, name: plain(label), showlegend: true,
-    line: { color: colourOf(3 + k), width: 1.6, dash: DASHES[1 + (k % 3)] }, marker: { color: colourOf(3 + k), size: 7 }, meta: {}, hovertemplate: `<b>${plain(label)}</b><br>mini-batch %{x:,}<br>running mean %{y:.6g}<extra></extra>` }));
+    line: { color: colour(k), width: 1.6, dash: BASELINE_DASHES[k % BASELINE_DASHES.length] }, marker: { color: colour(k), size: 7 }, meta: {}, hovertemplate: `<b>${plain(label)}</b><br>mini-batch %{x:,}<br>running mean %{y:.6g}<extra></extra>` }));
   if (!told.single) return lines;
   const single = { type: "scatter", mode: "markers", ...told.single, showlegend: false, hoverinfo: "skip", meta: {}, marker: { size: 3, opacity: 0.22, color: colours()[1] } };
   return [single, ...lines];
@@ -84,7 +86,7 @@ function meanTrace(traces, label, style) {
 function reachOf(axis) {
   const along = (run) => (axis.column === "minibatches" ? run.minibatches?.x : run.columns[axis.column]);
   const ends = runs.map((run, r) => (state.hidden.has(r) || !along(run) ? 0 : along(run).at(-1)));
-  return Math.max(1, ...ends);
+  return Math.max(1, ...ends.filter((end) => end !== undefined));
 }
 
 function curveTraces(axis, measure, said) {
@@ -100,7 +102,8 @@ function curveTraces(axis, measure, said) {
     const drawn = members.filter((r) => !(column === "disagreement" && runs[r].silent));
     if (drawn.length < members.length) said.add("Runs that send nothing have one set of parameters, so no disagreement: not drawn.");
     const traces = drawn.map((r) => memberTrace(r, g, axis, column, style, reach));
-    if (traces.includes(null)) said.add(`Not drawn, as their files do not say: ${drawn.filter((_, k) => !traces[k]).map((r) => runs[r].label).join(", ")}.`);
+    const unknown = drawn.filter((r, k) => !traces[k] && runs[r].columns.epoch.length);
+    if (unknown.length) said.add(`Not drawn, as their files do not say: ${unknown.map((r) => runs[r].label).join(", ")}.`);
     const good = traces.filter(Boolean);
     good.forEach((trace) => { if (members.length > 1 && trace.x.length > 1) trace.mode = "lines"; });
     if (good.length > 1) thick.push(meanTrace(good, groups[g].label, { ...style, width: crowded ? 1.6 : 2.6 }));

@@ -23,7 +23,7 @@ Y = {
     for side in ("test", "train")
 } | {"disagreement": "disagreement"}
 MAX_POINTS = 60_000  # of all runs together; beyond it epochs are left out
-MAX_MEANS, MAX_SINGLE = 1500, 4000  # of a curve against mini-batches, and of single mini-batches behind it
+MAX_SINGLE = 4000  # single mini-batches behind the curves against them
 
 
 def curves(runs: Sequence[Run], groups: Sequence[Group]) -> dict[str, Any]:
@@ -67,18 +67,17 @@ def _vertical(name: str) -> dict[str, Any]:
 def _minibatches(run: Run, *, alone: bool) -> dict[str, Any]:
     """The running means of a run and of the baselines on its mini-batches; if it is `alone`, also single ones."""
     drawn, rows = minibatches.curves(run.minibatches), run.minibatches
-    width, means = minibatches.window(len(rows)), minibatches.averages(rows)
+    width, means = minibatches.shared_window(drawn), minibatches.averages(rows)
     whole = run.status in ("complete", STOPPED)  # otherwise an epoch may have been interrupted
     told: dict[str, Any] = {
         "column": run.measure.train,
         "window": width,
-        "of_epoch": rows[-1].minibatch / run.epochs if whole else None,
+        "of_epoch": rows[-1].minibatch / run.epochs if whole and run.epochs else None,
         "baselines": [],
     }
     for name, (x, values) in drawn.items():
-        at, y = minibatches.running_mean(x, readable(values), width)
-        step = -(-len(at) // MAX_MEANS)
-        curve = {"x": _thin(at.tolist(), step), "y": _thin(y.tolist(), step)}
+        at, y = minibatches.thinned(*minibatches.running_mean(x, readable(values), width), width)
+        curve = {"x": _thin(at.tolist(), 1), "y": _thin(y.tolist(), 1)}
         if name:
             said = f"{minibatches.title(name)}, average {means[name].mean:.4g}"
             told["baselines"].append({"label": said, **curve})

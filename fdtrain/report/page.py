@@ -117,6 +117,7 @@ def _view(run: Run) -> dict[str, Any]:
         "label": run.label,
         "path": str(run.path),
         "facts": tables.headline(run),
+        "results": tables.results(run),
         "silent": run.silent,
         "ledger": tables.ledger(run),
         "verification": tables.verification(run),

@@ -21,6 +21,7 @@ from fdtrain.ledger import Count
 from fdtrain.measure import MSE, Measure, found_in
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.rundir import STOPPED, RunDirectory, is_complete
+from fdtrain.service import EpochRow
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Run:
     axes: dict[str, str] = field(default_factory=dict)  # of a sweep
     published: dict[str, float] = field(default_factory=dict)  # the measure by "train", "test": of a sweep
     minibatches: list[MinibatchRow] = field(default_factory=list)
+    test_baselines: dict[str, float] = field(default_factory=dict)  # of other methods
 
     @property
     def measure(self) -> Measure:
@@ -64,6 +66,8 @@ class Run:
     @property
     def silent(self) -> bool:
         """Whether the run sent nothing, as a centralized one."""
+        if not self.epochs:
+            return bool(self.setting("training.mode") == "centralized")
         return not any(self.metrics.get("rounds", ())) and not any(self.metrics.get("bytes", ()))
 
     @property
@@ -95,13 +99,20 @@ def read_run(path: Path, label: str) -> Run:
     """The run in `path`.
 
     Raises:
-        InputError: it holds none, or no finished epoch.
+        InputError: it holds none, or neither a finished epoch nor a mini-batch.
     """
     directory = RunDirectory(path)
     notes: list[str] = []
     if not (path / "config.yaml").is_file():
         raise InputError(f"report: {path}: is not the directory of a run: it holds no config.yaml")
-    metrics = _read_metrics(path / "metrics.csv", notes)
+    minibatches: list[MinibatchRow] = []
+    if directory.has_minibatches():
+        minibatches = _attempt("minibatches.csv", directory.read_minibatches, notes) or []
+    if minibatches and not (path / "metrics.csv").exists():
+        metrics: dict[str, list[float]] = {name: [] for name in _columns(minibatches[0].measure)}
+        notes.append(f"no epoch is finished: this is what {len(minibatches):,} mini-batches tell")
+    else:
+        metrics = _read_metrics(path / "metrics.csv", notes)
     text = (path / "config.yaml").read_text(encoding="utf-8", errors="replace")
     config = _attempt("config.yaml", lambda: yaml.safe_load(text), notes)
     seconds = _attempt("timing.csv", directory.read_timing, notes)
@@ -120,9 +131,9 @@ def read_run(path: Path, label: str) -> Run:
         ledger=_attempt("ledger.csv", lambda: _read_ledger(directory), notes),
         network=_attempt("network.npz", directory.read_network, notes),
         notes=notes,
+        minibatches=minibatches,
+        test_baselines=_attempt("baselines.csv", directory.read_test_baselines, notes) or {},
     )
-    if directory.has_minibatches():
-        run.minibatches = _attempt("minibatches.csv", directory.read_minibatches, notes) or []
     if not (path / "theta.npz").is_file():
         notes.append(f"theta.npz{_MISSING}")
     if run.setting("training.mode") != "centralized":
@@ -134,6 +145,11 @@ def read_run(path: Path, label: str) -> Run:
         notes[:] = [note for note in notes if not note.endswith(_MISSING)]
         notes.append(f"missing: {', '.join(missing)}")
     return run
+
+
+def _columns(measure: Measure) -> list[str]:
+    """Those of a ``metrics.csv``."""
+    return [measure.column(one.name) for one in fields(EpochRow) if one.name != "measure"]
 
 
 def _read_metrics(file: Path, notes: list[str]) -> dict[str, list[float]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from fdtrain.minibatches import Average, averages, title
+from fdtrain.minibatches import averages, title
 from fdtrain.progress import size
 from fdtrain.report.cells import (
     NONE,
@@ -50,24 +51,55 @@ def epochs(run: Run) -> Cell:
 
 
 def results_of(runs: Sequence[Run]) -> list[str]:
-    """How the results of `runs` are called: their measures, and the baselines on the same mini-batches."""
+    """How the results of `runs` are called: their measures, published ones beside them."""
     names = []
     for measured in dict.fromkeys(run.measure for run in runs):
         for side in ("train", "test"):
             names += [f"{side} {measured.title}", f"published {side} {measured.title}"]
-    return names + [name for run in runs for name in baselines(run)]
+    return names
 
 
-def baselines(run: Run) -> dict[str, Average]:
-    """What other methods reach on average of the run's mini-batches, by name."""
-    return {f"average {title(name)}": found for name, found in averages(run.minibatches).items()}
+def methods_of(runs: Sequence[Run]) -> list[str]:
+    """How what other methods reach on the samples of `runs` is called."""
+    return [name for run in runs for name in baselines(run)]
 
 
-def beside_own(found: Average) -> Cell:
-    """A baseline's average, and the run's own one on the same mini-batches."""
-    own = f"{found.own:.4g}" if finite(found.own) is not None else "diverged"
-    exact = f"{found.mean:.17g} on {found.evaluated:,} mini-batches; the run itself on the same ones: {found.own:.17g}"
-    return Cell(f"{found.mean:.4g} (own {own})", repr(found.mean), exact)
+def baselines(run: Run) -> dict[str, Cell]:
+    """What other methods reach on average of the run's mini-batches, and on the test samples.
+
+    That belongs to the data: runs on the same have the same cells.
+    """
+    cells = {}
+    for name, (mean, _, evaluated) in averages(run.minibatches).items():
+        on = f" on {evaluated:,} mini-batches" if evaluated < len(run.minibatches) else ""
+        cells[f"{title(name)} train"] = Cell(f"{mean:.4g}{on}", repr(mean), f"{mean:.17g}{on}")
+    return cells | {f"{title(name)} test": measure(value) for name, value in run.test_baselines.items()}
+
+
+def results(run: Run) -> Table | None:
+    """The run beside other methods on the same samples; None if it was compared with none."""
+    means = averages(run.minibatches)
+    names = dict.fromkeys([*means, *run.test_baselines])
+    if not names:
+        return None
+    train, test = trained(run), run.last(run.measure.test)
+    beside = any(not math.isclose(found.own, train or 0.0, rel_tol=1e-9) for found in means.values())
+    rows = [[Cell("this run"), measure(train), measure(test), *[Cell(NONE)] * beside]]
+    for name in names:
+        found = means.get(name)
+        row = [Cell(title(name)), measure(found and found.mean), measure(run.test_baselines.get(name))]
+        if beside:
+            row.append(measure(found and found.own))
+            row[-1].text += f" on {found.evaluated:,} mini-batches" if found else ""
+        rows.append(row)
+    return Table([run.measure.label, "train", "test", *["this run on the same mini-batches"] * beside], rows)
+
+
+def trained(run: Run) -> float | None:
+    """The measure of the last epoch's training, or of what there is of the first one."""
+    if run.epochs or not run.minibatches:
+        return run.last(run.measure.train)
+    return _mean([row.train for row in run.minibatches])
 
 
 def published(run: Run, side: str, own: float | None) -> dict[str, Cell]:
@@ -88,14 +120,13 @@ def headline(run: Run) -> dict[str, Cell]:
     mixing = run.setting("optimizer.mixing.kind")
     optimizer = str(run.setting("optimizer.kind") or NONE) + (f", {mixing}" if mixing else "")
     rate, schedule = run.setting("optimizer.lr"), run.setting("optimizer.lr_schedule.kind")
-    train, test = (run.last(column) for column in run.measure.columns)
+    train, test = trained(run), run.last(run.measure.test)
     return {
         "status": status(run),
         f"train {run.measure.title}": measure(train),
         **published(run, "train", train),
         f"test {run.measure.title}": measure(test),
         **published(run, "test", test),
-        **{name: beside_own(found) for name, found in baselines(run).items()},
         "disagreement": Cell(NONE) if run.silent else measure(run.last("disagreement")),
         "epochs": epochs(run),
         "rounds": Cell(NONE) if run.silent else count(run.last("rounds")),
@@ -126,8 +157,9 @@ def origin(runs: Sequence[Run]) -> str:
 
 def compare(runs: Sequence[Run]) -> tuple[Table, str]:
     """A row per run, and in a line what is the same for all."""
-    lines = [headline(run) for run in runs]
-    table, same = _differing("run", lines, ("status", *results_of(runs), *SETTINGS, *COSTS), _always(runs))
+    lines = [headline(run) | baselines(run) for run in runs]
+    names = ("status", *results_of(runs), *SETTINGS, *COSTS, *methods_of(runs))
+    table, same = _differing("run", lines, names, _always(runs))
     return _named(table, [run.label for run in runs]), same
 
 
@@ -145,13 +177,14 @@ def summary(runs: Sequence[Run], groups: Sequence[Group]) -> tuple[Table, str]:
             line |= published(first, side, _mean(values))
         line["disagreement"] = spread([] if silent else [run.last("disagreement") for run in members])
         for name in dict.fromkeys(name for run in members for name in baselines(run)):
-            known = [found for run in members if (found := baselines(run).get(name))]
-            line[name] = spread([found.mean for found in known])
+            known = [found[name] for run in members if name in (found := baselines(run))]
+            line[name] = spread([float(cell.sort) for cell in known])
         for name, column in (("epochs", "epoch"), ("rounds", "rounds"), ("bytes over links", "bytes")):
             values = [] if silent and name != "epochs" else [run.last(column) for run in members]
             line[name] = spread(values, size if column == "bytes" else "{:,.0f}".format)
         lines.append(line)
-    table, same = _differing("setting", lines, ("runs", *results_of(runs), *COSTS), _always(runs))
+    names = ("runs", *results_of(runs), *COSTS, *methods_of(runs))
+    table, same = _differing("setting", lines, names, _always(runs))
     return _named(table, [one.label for one in groups]), same
 
 

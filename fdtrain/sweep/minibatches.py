@@ -14,14 +14,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fdtrain import figures
-from fdtrain.minibatches import MinibatchRow, averages, curves, fewest, running_mean, title, window
+from fdtrain.minibatches import (
+    MinibatchRow,
+    averages,
+    curves,
+    difference,
+    nearest,
+    running_mean,
+    shared_window,
+    thinned,
+    title,
+)
 from fdtrain.rundir import RunDirectory
 from fdtrain.sweep.labels import describe
 from fdtrain.sweep.schema import SweepConfig
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]  # of the table
-DRAWN = 10  # points of a running mean per window: with more, dashes cannot be seen
 Groups = Sequence[tuple[dict[str, str], Sequence[Row]]]  # labels, and the rows that have them
 
 
@@ -60,7 +69,6 @@ class Curves:
         self._sweep, self._out = sweep, out
         self._read: dict[str, list[MinibatchRow]] = {}  # by directory
         self._widths: set[int] = set()
-        self._values: set[int] = set()  # over how many a running mean of a sparse baseline goes at least
         self._without: list[str] = []
 
     def of_runs(self, groups: Groups) -> list[figures.Series]:
@@ -87,27 +95,18 @@ class Curves:
     def beside_nearest(self, groups: Groups) -> figures.Lower | None:
         """The runs minus the baseline that is nearest to them, on the same mini-batches: without what these have in
         common. None if there is no baseline."""
-        means = [averages(self._rows(row["directory"])) for _, rows in groups for row in rows]
-        gaps = {
-            name: np.mean([abs(found[name].own - found[name].mean) for found in means if name in found])
-            for name in self._sweep.baselines
-            if any(name in found for found in means)
-        }
-        if not gaps:
+        name = nearest([averages(self._rows(row["directory"])) for _, rows in groups for row in rows])
+        if name is None:
             return None
-        nearest = min(gaps, key=gaps.__getitem__)
-        found = [self._series("", nearest, rows, minus=True) for _, rows in groups]
-        unit = self._sweep.measure.with_unit("difference")
-        return figures.Lower(f"minus {title(nearest)} on the same mini-batches", unit, found)
+        found = [self._series("", name, rows, minus=True) for _, rows in groups]
+        return figures.Lower.minus(title(name), self._sweep.measure, found)
 
     @property
     def note(self) -> str:
         """What a reader has to know of all that was asked for so far."""
         widths = self._widths - {1}
-        over = f"{min(widths):,}" if len(widths) == 1 else "one in 50"
+        over = " to ".join(f"{width:,}" for width in sorted(widths)[:: max(1, len(widths) - 1)])
         parts = [f"running means over {over} mini-batches" if widths else ""]
-        if self._values and widths:
-            parts[0] += f", of other methods over {min(self._values)} values or more"
         parts.append("no minibatches.csv: " + ", ".join(self._without) if self._without else "")
         return "; ".join(part for part in parts if part)
 
@@ -117,17 +116,14 @@ class Curves:
         for row in rows:
             told = self._rows(row["directory"])
             drawn = curves(told)
-            x, y = drawn.get(name, (np.empty(0), np.empty(0)))
-            if len(x):
-                if minus:
-                    y = drawn[""][1][np.isin(drawn[""][0], x)] - y
-                width = window(len(told))
-                self._widths.add(width)
-                if len(x) < len(told):
-                    self._values.add(fewest(len(x), width))
-                runs.append(_thinned(*running_mean(x, y, width), width))
-                with np.errstate(all="ignore"):
-                    means.append(y.mean())
+            if name not in drawn or not len(drawn[name][0]):
+                continue
+            x, y = difference(drawn, name) if minus else drawn[name]
+            width = shared_window(drawn)
+            self._widths.add(width)
+            runs.append(thinned(*running_mean(x, y, width), width))
+            with np.errstate(all="ignore"):
+                means.append(y.mean())
         return figures.Series(label, runs, value=float(np.mean(means)) if means else None)
 
     def _rows(self, directory: str) -> list[MinibatchRow]:
@@ -135,9 +131,3 @@ class Curves:
             run = RunDirectory(self._out / directory)
             self._read[directory] = run.read_minibatches() if run.has_minibatches() else []
         return self._read[directory]
-
-
-def _thinned(x: Array, y: Array, width: int) -> tuple[Array, Array]:
-    """As many points as are drawn, the last one among them."""
-    keep = slice((len(x) - 1) % max(1, width // DRAWN), None, max(1, width // DRAWN))
-    return x[keep], y[keep]

@@ -44,5 +44,8 @@ class DataService(Protocol):
     def baselines(self, t: int) -> Mapping[str, float]:
         """What other methods reach on mini-batch t, by name, where it is to be told."""
 
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        """What they reach on the test samples' mini-batch k; empty where there are none."""
+
     def theta(self) -> Array | None:
         """Initial parameters [p] that come with the data, if any."""

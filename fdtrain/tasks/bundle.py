@@ -186,6 +186,9 @@ class RegressionBundle(Bundle):
     def baselines(self, t: int) -> Mapping[str, float]:
         return {}
 
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        return {}
+
     def theta(self) -> Array | None:
         return self._theta
 

@@ -232,11 +232,17 @@ class ChannelData:
         return self._topology.test_graph(k), _samples(self._channels.test_channels(k))
 
     def baselines(self, t: int) -> Mapping[str, float]:
-        every, task = self._task.baselines_every, self._task
-        if every == 0 or t % every:
+        every = self._task.baselines_every
+        return {} if every == 0 or t % every else self._reached(self._channels.channels(t), "random_power", t)
+
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        if self._task.baselines_every == 0:
             return {}
-        draws = rng.generator(self._seed, "random_power", t)
-        return baselines(self._channels.channels(t), task.noise_power, task.max_power, draws)
+        return self._reached(self._channels.test_channels(k), "random_power/test", k)
+
+    def _reached(self, H: Array, purpose: str, number: int) -> Mapping[str, float]:
+        draws = rng.generator(self._seed, purpose, number)
+        return baselines(H, self._task.noise_power, self._task.max_power, draws)
 
     def theta(self) -> Array | None:
         return None

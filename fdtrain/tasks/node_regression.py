@@ -107,6 +107,9 @@ class SyntheticRegression:
     def baselines(self, t: int) -> Mapping[str, float]:
         return {}
 
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        return {}
+
     def theta(self) -> Array | None:
         return None
 

@@ -65,8 +65,9 @@ class PowerAllocation(Section):
         default=None, description="Let terminals move between mini-batches, instead of drawing new places."
     )
     baselines_every: int = Field(
-        default=10,
-        description="Compare with WMMSE, full and random power on every so many mini-batches; 0: never.",
+        default=1,
+        description="Compare with WMMSE, full and random power on every so many mini-batches, and on those for "
+        "testing; 0: never.",
         ge=0,
     )
     bundle: Annotated[str, Field(min_length=1)] | None = Field(
