@@ -104,7 +104,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         log_every=training.log_every or None,
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
-    return Experiment(config, job, problem.topology, data, problem.theta, problem.oracle, rate)
+    return Experiment(config, job, problem.topology, data, problem.initial(), problem.oracle, rate)
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -40,7 +42,7 @@ class Problem:
     loss: Loss
     data: DataService
     topology: Topology
-    theta: Array  # [V, p] initial parameters
+    initial: Callable[[], Array]  # θ [V, p] before training
     oracle: Oracle
     test_minibatches: int = 1
     redraw_every: int | None = None  # mini-batches; None: static
@@ -94,7 +96,7 @@ def _node_regression(config: Config) -> Problem:
         SquaredError(model.outputs),
         data,
         topology,
-        initial_parameters(model, section.init, graph.num_nodes, config.seed, data.theta()),
+        partial(initial_parameters, model, section.init, graph.num_nodes, config.seed, data.theta()),
         RegressionOracle(oracle, section.shift),
         redraw_every=None if redraw is None else redraw.every,
     )
@@ -132,7 +134,7 @@ def _power_allocation(config: Config) -> Problem:
         NegativeSumRate(task.noise_power, channels.pairs),
         ChannelData(channels, topology, task, config.seed),
         topology,
-        initial_parameters(model, section.init, channels.pairs, config.seed, channels.theta(shapes)),
+        partial(initial_parameters, model, section.init, channels.pairs, config.seed, channels.theta(shapes)),
         AllocationOracle(
             reference.Uwmmse(task.noise_power, task.max_power, section.unfolded, section.hidden)
         ),
