@@ -30,7 +30,8 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
         measures: list[float] = []
         unreported: list[MinibatchRow] = []
         for chosen in job.batches(order):
-            graph = host.graph(t)
+            if job.rewires_at(t):
+                graph = host.graph(t)
             samples = experiment.samples(t, chosen, graph)
             with np.errstate(all="ignore"):
                 measure, gradient = oracle.shared_pass(graph, samples, state.theta)

@@ -137,6 +137,3 @@ class _Fixed:
 
     def test_baselines(self, k: int) -> Mapping[str, float]:
         return {}
-
-    def theta(self) -> Array | None:
-        return None

@@ -14,6 +14,7 @@ from fdtrain import reference
 from fdtrain.graph import Graph
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
+from fdtrain.tasks.node_regression import Shift
 
 Array = NDArray[np.float64]
 
@@ -62,22 +63,22 @@ class RegressionOracle:
     """A GCNN on a graph, with squared error."""
 
     model: reference.Model
-    shift: str
+    shift: Shift
     tolerance = 1e-12
 
     def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
-        return reference.mse(samples.y, self.model.forward(self._shift(graph), samples.x, theta))
+        return reference.mse(samples.y, self.model.forward(self.shift.of(graph), samples.x, theta))
 
     def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        errors = samples.y - self.model.forward(self._shift(graph), samples.x, theta)
+        errors = samples.y - self.model.forward(self.shift.of(graph), samples.x, theta)
         found: Array = np.square(errors).mean(axis=(0, 2))
         return found
 
     def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        return self.model.local_gradients(self._shift(graph), samples.x, samples.y, theta)
+        return self.model.local_gradients(self.shift.of(graph), samples.x, samples.y, theta)
 
     def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
-        output, gradient = self.model.shared_pass(self._shift(graph), samples.x, samples.y, theta)
+        output, gradient = self.model.shared_pass(self.shift.of(graph), samples.x, samples.y, theta)
         return reference.mse(samples.y, output), gradient
 
     def consensus(
@@ -89,9 +90,6 @@ class RegressionOracle:
             stops = [0, *accumulate(schedule.waves)]
         parts = [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
-
-    def _shift(self, graph: Graph) -> reference.Matrix:
-        return reference.shift_matrix(graph.adjacency(), self.shift)
 
 
 @dataclass(frozen=True)

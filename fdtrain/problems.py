@@ -25,7 +25,7 @@ from fdtrain.service import Topology
 from fdtrain.tasks.base import DataService
 from fdtrain.tasks.bundle import RegressionBundle
 from fdtrain.tasks.channel_data import ChannelBundle, ChannelData, ChannelService, SyntheticChannels
-from fdtrain.tasks.node_regression import NodeRegression, SyntheticRegression
+from fdtrain.tasks.node_regression import NodeRegression, Shift, SyntheticRegression
 from fdtrain.tasks.power_allocation import PowerAllocation
 from fdtrain.topology.channels import ChannelTopology
 from fdtrain.topology.service import TopologyService
@@ -97,7 +97,7 @@ def _node_regression(config: Config) -> Problem:
         data,
         topology,
         partial(initial_parameters, model, section.init, graph.num_nodes, config.seed, data.theta()),
-        RegressionOracle(oracle, section.shift),
+        RegressionOracle(oracle, Shift(section.shift)),
         redraw_every=None if redraw is None else redraw.every,
     )
 

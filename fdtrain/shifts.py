@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.aggregate import edge_sums
 from fdtrain.errors import InputError
 from fdtrain.graph import Neighbourhood
 
@@ -18,9 +19,7 @@ def strengths(hood: Neighbourhood) -> Array:
 
     Every node sums its edges one after another in ascending order of the neighbour, wherever it lives.
     """
-    totals = np.zeros(hood.num_nodes)
-    np.add.at(totals, np.repeat(np.arange(hood.num_nodes), hood.degrees), hood.weights)
-    return totals
+    return edge_sums(hood.indptr, hood.weights[:, None])[:, 0]
 
 
 def check_shift(kind: str, strength: Array, ids: NDArray[np.int64]) -> None:

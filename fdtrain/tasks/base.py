@@ -46,6 +46,3 @@ class DataService(Protocol):
 
     def test_baselines(self, k: int) -> Mapping[str, float]:
         """What they reach on the test samples' mini-batch k; empty where there are none."""
-
-    def theta(self) -> Array | None:
-        """Initial parameters [p] that come with the data, if any."""

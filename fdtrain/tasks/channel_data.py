@@ -244,9 +244,6 @@ class ChannelData:
         draws = rng.generator(self._seed, purpose, number)
         return baselines(H, self._task.noise_power, self._task.max_power, draws)
 
-    def theta(self) -> Array | None:
-        return None
-
 
 def _samples(H: Array) -> Samples:
     own = np.ascontiguousarray(np.diagonal(H, axis1=1, axis2=2))[..., None]

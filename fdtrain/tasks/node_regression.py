@@ -56,6 +56,20 @@ class NodeRegression(Section):
         return self.model_copy(update={"bundle": beside(self.bundle, base)})
 
 
+class Shift:
+    """S of the latest graph, on global matrices; it is made anew when the graph is another object."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._made: tuple[Graph, reference.Matrix] | None = None
+
+    def of(self, graph: Graph) -> reference.Matrix:
+        """S [V, V] of `graph`."""
+        if self._made is None or self._made[0] is not graph:
+            self._made = graph, reference.shift_matrix(graph.adjacency(), self._kind)
+        return self._made[1]
+
+
 class SyntheticRegression:
     """Samples of the published recipe. Labels come from a teacher: a GCNN of the model's architecture with
     Θ0 ~ U(0,1), Θ1 ~ 2·U(0,1), plus noise.
@@ -69,13 +83,12 @@ class SyntheticRegression:
     ) -> None:
         self.train_samples, self.test_samples = config.train_samples, config.test_samples
         self.streamed = config.online or redrawn
-        self._config, self._nodes, self._seed, self._shift = config, nodes, seed, shift
+        self._config, self._nodes, self._seed, self._shift = config, nodes, seed, Shift(shift)
         self._g_in, self._g_out = model.sizes[0], model.sizes[-1]
         self._teacher = reference.Model(model.sizes, model.activations, model.form, model.negative_slope)
         self._teacher_theta = self._draw_teacher(model)
         self._served: tuple[Graph, tuple[Samples, Samples]] | None = None
         self._train: Samples | None = None  # features and noise, as far as they are fixed
-        self._labelled: tuple[Graph, reference.Matrix] | None = None
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         """All samples on a static graph."""
@@ -143,9 +156,7 @@ class SyntheticRegression:
         return flat
 
     def _labels(self, graph: Graph, x: Array, noise: Array) -> Array:
-        if self._labelled is None or self._labelled[0] is not graph:
-            self._labelled = (graph, reference.shift_matrix(graph.adjacency(), self._shift))
-        labels: Array = self._teacher.forward(self._labelled[1], x, self._teacher_theta) + noise
+        labels: Array = self._teacher.forward(self._shift.of(graph), x, self._teacher_theta) + noise
         return labels
 
 
