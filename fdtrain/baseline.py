@@ -13,14 +13,14 @@ from fdtrain.service import EpochRow, Host
 
 
 def train_centralized(experiment: Experiment, host: Host) -> None:
-    """Train by SGD or Adam on the gradient of the objective, summed over samples or their mean as the task has it
-    (SPEC §4, §6), all of it the oracle's; tell `host` of each epoch.
+    """Train by SGD or Adam on the gradient of the objective, summed over samples or their mean as the task has it, or
+    on every sample's (SPEC §4, §6), all of it the oracle's; tell `host` of each epoch.
 
     Raises:
         DivergenceError: θ became infinite or NaN.
     """
     job, data = experiment.job, experiment.data
-    oracle, recursion = experiment.oracle, make_recursion(experiment.config)
+    oracle, recursion = experiment.oracle.fresh(), make_recursion(experiment.config)
     max_norm = experiment.config.optimizer.clip_norm
     state, t = recursion.start(experiment.theta[0]), 0
     for epoch in range(job.epochs):
@@ -34,10 +34,17 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
                 graph = host.graph(t)
             samples = experiment.samples(t, chosen, graph)
             with np.errstate(all="ignore"):
-                measure, gradient = oracle.shared_pass(graph, samples, state.theta)
+                before = state.theta
+                if experiment.config.optimizer.by_sample:
+                    measure, gradients = oracle.shared_by_sample(graph, samples, before)
+                else:
+                    measure, gradient = oracle.shared_pass(graph, samples, before)
+                    gradients = gradient[None]
                 if max_norm is not None:
-                    gradient = reference.clip_rows(gradient, max_norm)
-                state = recursion.advance(state, None, gradient, experiment.rate(t))
+                    gradients = reference.clip_rows(gradients, max_norm)
+                for gradient in gradients:
+                    state = recursion.advance(state, None, gradient, experiment.rate(state.t))
+                oracle.learn(graph, samples, before)
             measures.append(measure)
             t += 1
             if job.log_every is not None:

@@ -59,6 +59,8 @@ class ChannelWiring:
 class ChannelSums:
     """Sums weighted by channels, for the waves of one schedule."""
 
+    own_graphs = True
+
     def __init__(self, wiring: ChannelWiring, schedule: Schedule) -> None:
         self._wiring, self._schedule = wiring, schedule
         self._stops = [0, *accumulate(schedule.waves)]

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from fdtrain.errors import InputError
 from fdtrain.explain import check, explain
 from fdtrain.measure import MEASURES, measure_of
-from fdtrain.models import GcnnModel, ModelConfig, UwmmseModel
+from fdtrain.models import ModelConfig
 from fdtrain.optim.rates import Constant
 from fdtrain.optimizers import (
     Decentralized,
@@ -22,17 +22,18 @@ from fdtrain.optimizers import (
 )
 from fdtrain.schemes import SCHEMES
 from fdtrain.section import Fraction, Section, models_in
-from fdtrain.tasks import TaskConfig
+from fdtrain.tasks import TASKS, TaskConfig
 from fdtrain.tasks.node_regression import NodeRegression
-from fdtrain.tasks.power_allocation import PowerAllocation
-from fdtrain.topology.sources import ChannelSource, FileSource, Source, TopologyConfig
+from fdtrain.topology.sources import FileSource, Source, TopologyConfig
 from fdtrain.yamlfile import apply_override, dump, read_mapping
 
 
 class EarlyStop(Section):
     """When to end before the last epoch."""
 
-    metric: Literal["train", "test", "mse_train", "mse_test", "rate_train", "rate_test"] = Field(
+    metric: Literal[
+        "train", "test", "mse_train", "mse_test", "rate_train", "rate_test", "ratio_train", "ratio_test"
+    ] = Field(
         default="train", description="What has to go on improving: the task's measure, or its column by name."
     )
     patience: int = Field(description="End after so many epochs without improvement.", ge=1)
@@ -109,32 +110,25 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, content: Any) -> Any:
-        """A model or a task without a kind is of the first one; channels bring their network and their model."""
+        """A task without a kind is the first one, and a model that of its task, which brings what is left out."""
         if not isinstance(content, dict):
             return content
         content = dict(content)
-        task, model = content.get("task"), content.get("model")
+        task = content.get("task", {})
         if isinstance(task, dict) and "kind" not in task:
             content["task"] = task = {"kind": "node_regression", **task}
-        channels = isinstance(task, PowerAllocation) or (
-            isinstance(task, dict) and task.get("kind") == "power_allocation"
-        )
-        if channels:
-            _complete_channels(content)
+        kind = task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
+        chosen = TASKS.get(kind) if isinstance(kind, str) else None
+        if chosen is not None:
+            chosen.complete(content)
+        model = content.get("model")
         if isinstance(model, dict) and "kind" not in model:
-            content["model"] = {"kind": "uwmmse" if channels else "gcnn", **model}
+            content["model"] = {"kind": "gcnn" if chosen is None else chosen.model_kind, **model}
         return content
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.task, PowerAllocation):
-            self._check_channels()
-        elif not isinstance(self.model, GcnnModel):
-            raise ValueError(f"model.kind: the task {self.task.kind} needs gcnn, found {self.model.kind}")
-        elif isinstance(self.topology, ChannelSource):
-            raise ValueError(
-                "topology.kind: channels are those of task.kind power_allocation; choose another"
-            )
+        self._check_task()
         centralized = self.training.mode == "centralized"
         if centralized == isinstance(self.optimizer, Decentralized):
             wanted = "sgd or adam" if centralized else "one that sends messages, such as d_sgd"
@@ -155,44 +149,32 @@ class Config(Section):
                 f"training.early_stop.metric: the task {self.task.kind} is measured by its {measure.title}, "
                 f"found '{stop.metric}'; use {measure.train} or {measure.test}"
             )
-        samples = self.task.train_samples if isinstance(self.task, NodeRegression) else self.training.batch
-        if self.task.bundle is None and self.training.batch > samples:
+        samples = self.task.max_batch()
+        if samples is not None and self.training.batch > samples:
             raise ValueError(
                 f"training.batch: must be at most task.train_samples = {samples}, found {self.training.batch}"
             )
         return self
 
-    def _check_channels(self) -> None:
-        if not isinstance(self.model, UwmmseModel):
-            raise ValueError(f"model.kind: the task power_allocation needs uwmmse, found {self.model.kind}")
-        if not isinstance(self.topology, ChannelSource):
+    def _check_task(self) -> None:
+        """Whether model and network are those of the task."""
+        task, found = self.task, self.topology.kind
+        if self.model.kind != task.model_kind:
             raise ValueError(
-                f"topology.kind: the network of power_allocation is that of its channels, found {self.topology.kind}; "
+                f"model.kind: the task {task.kind} needs {task.model_kind}, found {self.model.kind}"
+            )
+        owners = [kind for kind, other in TASKS.items() if other.topology_kind == found]
+        if task.topology_kind not in (None, found):
+            raise ValueError(
+                f"topology.kind: the network of {task.kind} is that of its {task.topology_kind}, found {found}; "
                 "remove topology"
             )
+        if owners and task.kind not in owners:
+            raise ValueError(f"topology.kind: {found} are those of task.kind {owners[0]}; choose another")
 
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, as a file that can be run again."""
         return dump(self.model_dump(mode="json", exclude_none=True))
-
-
-def _complete_channels(content: dict[str, Any]) -> None:
-    """What power allocation has where its configuration says nothing: the published settings, with one epoch and the
-    samples of a mini-batch in one wave."""
-    content.setdefault("topology", {"kind": "channels"})
-    content.setdefault("model", {"kind": "uwmmse"})
-    training = content.setdefault("training", {})
-    if not isinstance(training, dict):
-        return
-    training = {"epochs": 1, "batch": 64, "log_every": 100, **training}
-    training.setdefault("wave", training["batch"])
-    centralized = training.get("mode") == "centralized"
-    published = {"kind": "adam" if centralized else "naive_adam", "lr": 1e-2, "epsilon_form": "inside"}
-    optimizer = content.setdefault("optimizer", published)
-    kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
-    if kind in ("naive_adam", "naive_sgd") and not centralized:
-        training.setdefault("scheme", "per_sample")
-    content["training"] = training
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -222,8 +204,9 @@ def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path 
     updates: dict[str, Any] = {}
     if isinstance(config.topology, FileSource):
         updates["topology"] = config.topology.resolved(base)
-    if config.task.bundle is not None:
-        updates["task"] = config.task.resolved(base)
+    task = config.task.resolved(base)
+    if task is not config.task:
+        updates["task"] = task
     if isinstance(config.optimizer, PluginConfig):
         updates["optimizer"] = config.optimizer.resolved(base)
     return config.model_copy(update=updates)

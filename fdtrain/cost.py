@@ -24,7 +24,6 @@ from fdtrain.optimizers import Decentralized, fits
 from fdtrain.outputs import writing
 from fdtrain.rounds import BYTES_PER_NUMBER, Outline
 from fdtrain.schemes import SCHEMES
-from fdtrain.tasks.node_regression import NodeRegression
 from fdtrain.team import Team
 
 
@@ -133,10 +132,7 @@ def configure(base: Config, case: Case) -> Config:
         first, hidden, last = base.model.sizes[0], base.model.sizes[1], base.model.sizes[-1]
         sizes = [first, *[hidden] * (case.layers - 1), last]
         content["model"] |= {"sizes": sizes, "activation": base.model.activations[0]}
-    if isinstance(base.task, NodeRegression):
-        content["task"] |= {"train_samples": case.batch, "test_samples": 1}
-    else:
-        content["task"] |= {"minibatches": 1, "test_minibatches": 1}
+    content["task"] |= base.task.of_one_minibatch(case.batch)
     training = {"epochs": 1, "batch": case.batch, "wave": case.wave, "scheme": case.scheme}
     if case.consensus:
         training["consensus_rounds"] = case.consensus

@@ -6,22 +6,23 @@ An :class:`Engine` runs on every rank, for the rank's own nodes, and knows of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.graph import Neighbourhood
 from fdtrain.ledger import Ledger
-from fdtrain.losses import Loss
+from fdtrain.losses import Loss, Objective
 from fdtrain.mixing import Mixing
 from fdtrain.networks import Network
-from fdtrain.optim.base import Optimizer
+from fdtrain.optim.base import Optimizer, SampleOptimizer
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
-from fdtrain.programs import Program, SampleTape
+from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
+from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
 
 Array = NDArray[np.float64]
@@ -34,14 +35,19 @@ class Engine:
         self,
         model: Program,
         network: Network,
-        loss: Loss,
+        loss: Objective,
         optimizer: Optimizer[Any],
         mixing: Mixing,
         transport: Transport,
         theta: Array,
+        turn: Turn | None = None,
     ) -> None:
-        """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else."""
+        """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else.
+
+        `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
+        """
         self.model, self.network, self.loss = model, network, loss
+        self.turn = turn or LocalLoss(cast(Loss, loss))
         self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
         self.n = len(theta)
         self.theta = theta.copy()
@@ -66,10 +72,12 @@ class Engine:
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
         self.wire = Wire(plan, max(widths))
         wiring = self.network.rewire(hood, self.wire, self.mixing, self.transport)
+        self.turn.rewire(hood, self.wire, self.transport, self.ledger)
+        take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
             if key not in self._passes:
-                self._passes[key] = Pass(self.model, self.loss, *key, self.n)
-            self._passes[key].bind(self.wire, wiring.sums(key[1]), self._theta_views, self._outgoing)
+                self._passes[key] = Pass(self.model, self.loss, self.turn, *key, self.n)
+            self._passes[key].bind(self.wire, wiring.sums(key[1]), self._theta_views, self._outgoing, take)
 
     def minibatch(self, schedule: Schedule, samples: Rows) -> Array:
         """Train on the B samples; return Σ_b ℓ_i before the update, [n].
@@ -86,19 +94,31 @@ class Engine:
             return loss
         if not (self.optimizer.mixes_gradient and schedule.exchange == "after_batch"):  # then it was sent
             pass_.tape.gradient(self.grad)
-        self.state = self.optimizer.step(self.grad, pass_.mixed, self.state)
+        if not self.optimizer.by_sample:
+            self.state = self.optimizer.step(self.grad, pass_.mixed, self.state)
         np.copyto(self.theta, self.optimizer.theta(self.state))
         return loss
 
-    def _outgoing(self, pass_: Pass, wave: int | None) -> Array:
+    def _outgoing(self, pass_: Pass, wave: int | None, out: Array) -> None:
         if wave is not None and pass_.schedule.mixes_samples:
-            assert isinstance(pass_.tape, SampleTape)
-            gradients = np.moveaxis(pass_.tape.gradients(wave), 1, 0)
-            rows = [self.optimizer.outgoing(self.state, gradient) for gradient in gradients]
-            return np.stack(rows, axis=1)
+            self._outgoing_by_sample(pass_, wave, out)
+            return
         if self.optimizer.mixes_gradient:
             pass_.tape.gradient(self.grad, wave)
-        return self.optimizer.outgoing(self.state, self.grad)
+        out[...] = self.optimizer.outgoing(self.state, self.grad)
+
+    def _outgoing_by_sample(self, pass_: Pass, wave: int, out: Array) -> None:
+        n, w, _ = out.shape
+        gradients = out if len(self.optimizer.travels) == 1 else np.empty((n, w, self.theta.shape[1]))
+        pass_.tape.by_sample(wave, gradients)
+        for sample in range(w):
+            gradient = gradients[:, sample]
+            rows = self.optimizer.outgoing(self.state, gradient)
+            if rows is not gradient:  # often the gradient is what is sent
+                out[:, sample] = rows
+
+    def _step_by_sample(self, mixed: Array) -> None:
+        self.state = cast(SampleOptimizer[Any], self.optimizer).steps(mixed, self.state)
 
     def infer(self, schedule: Schedule, samples: Rows) -> Array:
         """Forward only, every node with its own θ^i; return Σ_b ℓ_i, [n]."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import reference
+from fdtrain import reference, rng
 from fdtrain.experiment import make_recursion
 from fdtrain.graph import Graph
 from fdtrain.job import Job
@@ -33,6 +33,7 @@ from fdtrain.trials import Trials, relative
 
 Array = NDArray[np.float64]
 
+LEAST_EPSILON = 1e-6  # of Adam: what is 0 but for rounding, as 1 − Σ_j S_ij is, must not become a step of size α
 COMPLETE_NODES = 32  # exact consensus is shown on a complete graph of at most so many nodes
 
 
@@ -63,26 +64,38 @@ def _on_gradients(trials: Trials, minibatches: int, topology: TopologyService) -
     graph, config, rate = topology.graph(0), trials.experiment.config, trials.experiment.rate
     nodes = graph.num_nodes
     kind, recursion = "sgd", reference.Recursion("sgd")
-    optimizer: Optimizer[Any] = Naive(SGD(rate))
+    optimizer: Optimizer[Any] = Naive(SGD(rate), config.optimizer.by_sample)
     if isinstance(config.optimizer, NaiveAdamConfig):
-        optimizer, kind = config.optimizer.make(rate), "adam"
-        recursion = replace(make_recursion(config), kind=kind)
+        epsilon = max(config.optimizer.epsilon, LEAST_EPSILON)
+        optimizer, kind = config.optimizer.model_copy(update={"epsilon": epsilon}).make(rate), "adam"
+        recursion = replace(make_recursion(config), kind=kind, epsilon=epsilon)
     data = _Fixed([_complete(samples, nodes) for _, samples in trials.minibatches(minibatches)])
     theta = trials.equal_theta()[:nodes]
     job = _once_through(trials.job, data, optimizer, min(trials.job.batch, data.train_samples))
     found, state = trials.execute(job, topology, data, theta).theta, recursion.start(theta[0])
+    oracle = trials.oracle.fresh()
     for t, chosen in enumerate(job.batches(data.order(0))):
-        _, gradient = trials.oracle.shared_pass(graph, data.minibatch(t, chosen, graph), state.theta)
-        state = recursion.advance(state, None, gradient, rate(t))
+        samples, before = data.minibatch(t, chosen, graph), state.theta
+        if optimizer.by_sample:
+            _, gradients = oracle.shared_by_sample(graph, samples, before)
+        else:
+            gradients = oracle.shared_pass(graph, samples, before)[1][None]
+        for gradient in gradients:
+            state = recursion.advance(state, None, gradient, rate(state.t))
+        oracle.learn(graph, samples, before)
     error = relative(found, np.tile(state.theta, (nodes, 1)))
     return f"naive {kind} on a complete graph of {nodes} = {kind}, {minibatches} mini-batches", error
 
 
 def _complete(samples: Samples, nodes: int) -> Samples:
-    """The samples of the first nodes; channels without a link get one, as weak as the weakest that there is."""
+    """The samples of the first nodes; channels without a link get one, as weak as the weakest that there is.
+
+    By constant features the nodes of a complete graph could not be told apart, and had nothing to learn: they get others.
+    """
     x, y, H = samples.x[:, :nodes], samples.y[:, :nodes], samples.channels
     if H is None:
-        return Samples(x, y)
+        constant = np.ptp(x, axis=(0, 1)) == 0
+        return Samples(np.where(constant, rng.generator(0, "verify").random(x.shape), x), y)
     H = H[:, :nodes, :nodes]
     H = np.where(H > 0, H, H[H > 0].min(initial=1.0))
     return Samples(np.diagonal(H, axis1=1, axis2=2)[..., None], y, H)

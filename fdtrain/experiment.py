@@ -25,7 +25,7 @@ from fdtrain.optim.rates import Rate
 from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
 from fdtrain.oracles import Oracle, Rule
 from fdtrain.problems import make_problem
-from fdtrain.service import EpochRow, Host, Plateau, Topology
+from fdtrain.service import Critic, EpochRow, Host, Plateau, Topology
 from fdtrain.tasks.base import DataService, Order, Samples
 from fdtrain.team import Team
 from fdtrain.training import train
@@ -43,7 +43,8 @@ class Experiment:
     data: DataService
     theta: Array  # [V, p] initial parameters
     oracle: Oracle
-    rate: Rate  # α of every mini-batch
+    critic: Callable[[], Critic | None]  # as it is at the start
+    rate: Rate  # α of every update
 
     @property
     def nodes(self) -> int:
@@ -61,7 +62,7 @@ class Experiment:
         """Rank 0's service for a run on `ranks` ranks."""
         stop = self.config.training.early_stop
         plateau = None if stop is None else Plateau(stop.metric, stop.patience, stop.min_delta)
-        return Host(self.job, self.topology, self.data, self.theta, ranks, on_epoch, plateau)
+        return Host(self.job, self.topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
 
 
 def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
@@ -79,7 +80,8 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         raise InputError(
             f"training.batch: {training.batch}, but there are only {data.train_samples} training samples"
         )
-    rate = config.optimizer.rate(minibatches, training.epochs)
+    updates = data.train_samples if config.optimizer.by_sample else minibatches
+    rate = config.optimizer.rate(updates, training.epochs)
     optimizer, mixing = make_optimizer(
         config, rate, problem.model.num_parameters, allow_plugins=allow_plugins
     )
@@ -102,9 +104,12 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         streamed=data.streamed,
         measure=measure_of(config.task.kind),
         log_every=training.log_every or None,
+        critic=problem.critic_kind,
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
-    return Experiment(config, job, problem.topology, data, problem.initial(), problem.oracle, rate)
+    return Experiment(
+        config, job, problem.topology, data, problem.initial(), problem.oracle, problem.critic, rate
+    )
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:

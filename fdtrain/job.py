@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.losses import Loss
+from fdtrain.losses import Objective
 from fdtrain.measure import MSE, Measure
 from fdtrain.mixing import Mixing
 from fdtrain.networks import Network
@@ -18,6 +18,7 @@ from fdtrain.optim.base import Optimizer
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule, build
 from fdtrain.schemes import Slices
+from fdtrain.turns import CriticKind
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Job:
 
     model: Program
     network: Network
-    loss: Loss
+    loss: Objective
     optimizer: Optimizer[Any]
     mixing: Mixing
     epochs: int
@@ -43,6 +44,7 @@ class Job:
     test_minibatches: int = 1
     measure: Measure = MSE
     log_every: int | None = None  # mini-batches after which their measure is reported; None: every epoch
+    critic: CriticKind | None = None  # where nodes decide who is on: who tells them what that is worth
 
     @property
     def minibatches(self) -> int:
@@ -63,6 +65,22 @@ class Job:
         """Everything that runs on a topology: a phase of the ledger, and a schedule."""
         return [*(("train", schedule) for schedule in self._schedules.values()), ("test", self.test_schedule)]
 
+    def beside(self, schedule: Schedule) -> list[str]:
+        """What a mini-batch sends besides the rounds of its `schedule`, in words."""
+        found = []
+        if self.network.own_graphs and schedule.trains:
+            found.append(
+                f"and one before them, of {schedule.batch:,} numbers, in which every sample's degrees travel"
+            )
+        if self.critic is not None:
+            found.append(
+                "and those of the local greedy solver after every wave's features: one in which weights"
+            )
+            found.append("travel, and as many as the nodes need to decide; w numbers each")
+        if self.critic == "central" and schedule.trains:
+            found.append("and, with the critic, 3 numbers of every node and sample, and one back")
+        return found
+
     @cached_property
     def _schedules(self) -> dict[int, Schedule]:
         sizes = {min(self.batch, self.train_samples), self.train_samples % self.batch or self.batch}
@@ -77,7 +95,7 @@ class Job:
             travelling=len(self.optimizer.travels) * self.model.num_parameters,
             slices=self.slices,
             consensus=self.consensus_rounds,
-            own_graphs=self.network.own_graphs,
+            by_sample=self.network.own_graphs or self.optimizer.by_sample,
         )
 
     def rewires_at(self, t: int) -> bool:

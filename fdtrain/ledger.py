@@ -7,12 +7,12 @@ rows and keep messages between their own nodes to themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fdtrain.rounds import BYTES_PER_NUMBER
 
-PHASES = ("setup", "train", "test")
+PHASES = ("setup", "train", "test")  # of every ledger; link scheduling adds "decide" and "control"
 
 
 @dataclass
@@ -24,6 +24,13 @@ class Count:
     radio_bytes: int = 0
     link_messages: int = 0
     link_bytes: int = 0
+
+    def add(self, broadcasts: int, links: int, width: int) -> None:
+        """Add rows of `width` numbers, so many to all neighbours at once, which are so many over links."""
+        self.radio_messages += broadcasts
+        self.radio_bytes += broadcasts * width * BYTES_PER_NUMBER
+        self.link_messages += links
+        self.link_bytes += links * width * BYTES_PER_NUMBER
 
     def __iadd__(self, other: Count) -> Count:
         self.rounds = max(self.rounds, other.rounds)  # ranks go through the same rounds
@@ -44,6 +51,7 @@ class Ledger:
 
     total: dict[str, Count] = field(default_factory=lambda: {phase: Count() for phase in PHASES})
     fields: dict[tuple[str, str], Count] = field(default_factory=dict)
+    talks: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # rounds of each; see record_talk
     physical_messages: int = 0
     physical_bytes: int = 0
 
@@ -51,7 +59,7 @@ class Ledger:
         """Add rounds that went over the wire.
 
         Args:
-            phase: one of :data:`PHASES`.
+            phase: one of :data:`PHASES`, or another.
             widths: numbers per row of each field.
             rounds: how many rounds.
             broadcasts: nodes of this rank that have a neighbour.
@@ -59,25 +67,42 @@ class Ledger:
         """
         if rounds == 0:
             return
-        counts = [(self.fields.setdefault((phase, kind), Count()), width) for kind, width in widths.items()]
-        for count, width in [(self.total[phase], sum(widths.values())), *counts]:
-            size = rounds * width * BYTES_PER_NUMBER
+        for count, width in self._counts(phase, widths):
             count.rounds += rounds
-            count.radio_messages += rounds * broadcasts
-            count.radio_bytes += size * broadcasts
-            count.link_messages += rounds * links
-            count.link_bytes += size * links
+            count.add(rounds * broadcasts, rounds * links, width)
+
+    def record_talk(self, phase: str, kind: str, width: int, sent: Sequence[tuple[int, int]]) -> None:
+        """Add rounds that go on for as long as a rank has something to tell; `sent` are (broadcasts, links) of each.
+
+        How many rounds they take in all is known when the ranks' ledgers are merged: as many as the longest.
+        """
+        self.talks.setdefault((phase, kind), []).append(len(sent))
+        for count, _ in self._counts(phase, {kind: width}):
+            for broadcasts, links in sent:
+                count.add(broadcasts, links, width)
+
+    def _counts(self, phase: str, widths: Mapping[str, int]) -> list[tuple[Count, int]]:
+        """What is added to, the whole messages' count and those of their fields, with the numbers in a row of each."""
+        fields = [(self.fields.setdefault((phase, kind), Count()), width) for kind, width in widths.items()]
+        return [(self.total.setdefault(phase, Count()), sum(widths.values())), *fields]
 
     @classmethod
-    def merged(cls, parts: Iterable[Ledger]) -> Ledger:
+    def merged(cls, parts: Sequence[Ledger]) -> Ledger:
         """The sum over ranks."""
         whole = cls()
         for part in parts:
             for phase, count in part.total.items():
-                whole.total[phase] += count
+                total = whole.total.setdefault(phase, Count())
+                total += count
             for key, count in part.fields.items():
                 slot = whole.fields.setdefault(key, Count())
                 slot += count
             whole.physical_messages += part.physical_messages
             whole.physical_bytes += part.physical_bytes
+        for phase, kind in sorted({key for part in parts for key in part.talks}):
+            talks = [part.talks[phase, kind] for part in parts]
+            whole.talks[phase, kind] = [max(lengths) for lengths in zip(*talks, strict=True)]
+            rounds = sum(whole.talks[phase, kind])
+            whole.fields[phase, kind].rounds += rounds
+            whole.total[phase].rounds += rounds
         return whole

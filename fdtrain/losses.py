@@ -1,4 +1,4 @@
-"""Losses of a node's output, local to the node."""
+"""What is minimised, as far as a node sees it: functions of what it made of a sample."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-class Loss(Protocol):
-    """ℓ_i, a function of a node's own output ŷ_i and label y_i."""
-
-    def gradient(self, output: Array, label: Array, batch: int, out: Array) -> None:
-        """out ← z^L = |V| ∂(objective)/∂ŷ of samples of a mini-batch of B = `batch`, [n, w, g_L].
-
-        So the mean over the nodes of what comes of it, the local gradients, is the objective's gradient.
-        """
+class Objective(Protocol):
+    """What nodes are measured by: ℓ_i, a function of what node i made of a sample and of its label y_i."""
 
     def per_node(self, output: Array, label: Array) -> Array:
         """Σ over samples and outputs of ℓ_i, [n], from arrays [n, B, g_L]."""
@@ -29,8 +23,18 @@ class Loss(Protocol):
     def combine(self, measures: Array) -> float:
         """The network's measure, from those of all nodes [V]."""
 
-    def on(self, nodes: int) -> Loss:
-        """The same loss in a network of so many nodes."""
+    def on(self, nodes: int) -> Objective:
+        """The same in a network of so many nodes."""
+
+
+class Loss(Objective, Protocol):
+    """One of which a node knows the gradient, since it is a function of its own output ŷ_i."""
+
+    def gradient(self, output: Array, label: Array, batch: int, out: Array) -> None:
+        """out ← z^L = |V| ∂(objective)/∂ŷ of samples of a mini-batch of B = `batch`, [n, w, g_L].
+
+        So the mean over the nodes of what comes of it, the local gradients, is the objective's gradient.
+        """
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class SquaredError:
     def combine(self, measures: Array) -> float:
         return float(np.mean(measures))
 
-    def on(self, nodes: int) -> Loss:
+    def on(self, nodes: int) -> SquaredError:
         return self
 
 
@@ -93,5 +97,33 @@ class NegativeSumRate:
     def combine(self, measures: Array) -> float:
         return float(np.sum(measures))
 
-    def on(self, nodes: int) -> Loss:
+    def on(self, nodes: int) -> NegativeSumRate:
         return replace(self, nodes=nodes)
+
+
+@dataclass(frozen=True)
+class Utility:
+    """ℓ_i = −share_i if node i was chosen, as output 0 has it, and else 0: what its weight is of the weights that are chosen without
+    training, which comes with the label (SPEC §6 C). The measure is the utility ratio, summed over the nodes for the
+    network. Which nodes are chosen has no gradient: a critic stands for it (:mod:`fdtrain.turns`).
+    """
+
+    def per_node(self, output: Array, label: Array) -> Array:
+        nodes, samples, _ = output.shape
+        total: Array = -(output[..., 0] * label[..., SHARE]).reshape(nodes, samples).sum(axis=1)
+        return total
+
+    def measure(self, total: Array, samples: int) -> Array:
+        mean: Array = -total / samples
+        return mean
+
+    def combine(self, measures: Array) -> float:
+        return float(np.sum(measures))
+
+    def on(self, nodes: int) -> Utility:
+        return self
+
+
+# Columns of a node's label in link scheduling: its weight u_i, its share of the weight that the local greedy solver
+# chooses by weights alone, and the noise that it adds to z_i: where it decides, and where the critic is asked.
+WEIGHT, SHARE, EXPLORE, DISTURB = range(4)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.aggregate import NeighbourSum, SampleSum, WeightedSum, edge_sums
+from fdtrain.errors import InputError
 from fdtrain.graph import Graph, Neighbourhood
 from fdtrain.mixing import Mixing
 from fdtrain.programs import Weights
@@ -27,6 +28,10 @@ Array = NDArray[np.float64]
 
 class Sums(Protocol):
     """The sums of one schedule on one topology."""
+
+    @property
+    def own_graphs(self) -> bool:
+        """Whether every sample has links, and so a W, of its own."""
 
     @property
     def mixing(self) -> WeightedSum:
@@ -73,16 +78,29 @@ class Wiring(Protocol):
 
 @dataclass(frozen=True)
 class ShiftNetwork:
-    """A graph with weights A_ij that all samples share, seen through a graph shift operator S (SPEC §1)."""
+    """A graph with weights A_ij that all samples share, seen through a graph shift operator S (SPEC §1).
+
+    Under a normalised shift every node needs a neighbour, unless `isolated` nodes are welcome: their row of S is 0. Then
+    it is the graph that needs an edge.
+    """
 
     shift: str
+    isolated: bool = False
     own_graphs = False
 
     def setup_width(self, schedule: Schedule) -> int:
         return 2  # Σ_j A_ij and the degree
 
     def check(self, graph: Graph) -> None:
-        check_shift(self.shift, np.asarray(graph.adjacency().sum(axis=1)), np.arange(graph.num_nodes))
+        if self.isolated and graph.num_edges == 0:
+            raise InputError(
+                f"topology: a graph of {graph.num_nodes} nodes without an edge; give it more edges"
+            )
+        strength = np.asarray(graph.adjacency().sum(axis=1))
+        self._check(strength, np.arange(graph.num_nodes), graph.degrees)
+
+    def _check(self, strength: Array, ids: NDArray[np.int64], degrees: NDArray[np.int64]) -> None:
+        check_shift(self.shift, strength, ids, degrees == 0 if self.isolated else None)
 
     def rewire(self, hood: Neighbourhood, wire: Wire, mixing: Mixing, transport: Transport) -> _Shared:
         """One round in which degrees travel; after it every node has its rows of S, of Sᵀ and of W.
@@ -92,7 +110,7 @@ class ShiftNetwork:
         """
         plan, n = wire.plan, hood.num_nodes
         strength, degrees = strengths(hood), hood.degrees.astype(np.float64)
-        check_shift(self.shift, strength, hood.ids)
+        self._check(strength, hood.ids, hood.degrees)
         layout = wire.layout(Payload("setup", (("degrees", 2),)))
         (rows,) = layout.fields
         rows[:n] = np.stack([strength, degrees], axis=1)
@@ -116,6 +134,7 @@ class _Shared:
     forward: WeightedSum
     backward: WeightedSum  # the same object where S is symmetric
     mixing: WeightedSum
+    own_graphs = False
 
     def sums(self, schedule: Schedule) -> _Shared:
         return self

@@ -67,9 +67,14 @@ class OptimizerSection(Section):
             )
         return self
 
-    def rate(self, minibatches: int, epochs: int) -> Rate:
-        """α of mini-batch t, where an epoch has so many mini-batches, and the training so many epochs."""
-        return self.lr_schedule.make(self.lr, minibatches, epochs)
+    @property
+    def by_sample(self) -> bool:
+        """Whether every sample is an update of its own."""
+        return False
+
+    def rate(self, updates: int, epochs: int) -> Rate:
+        """α of update t, where an epoch has so many updates, and the training so many epochs."""
+        return self.lr_schedule.make(self.lr, updates, epochs)
 
 
 class Decentralized(OptimizerSection):
@@ -84,7 +89,10 @@ class Decentralized(OptimizerSection):
 
 def fits(scheme: str, optimizer: Optimizer[Any]) -> bool:
     """Whether the scheme's messages are those that the optimizer needs."""
-    return SCHEMES[scheme].exchange != ("along" if optimizer.mixes_gradient else "after_wave")
+    exchange = SCHEMES[scheme].exchange
+    if optimizer.by_sample:
+        return exchange in ("after_wave", "never")
+    return exchange != ("along" if optimizer.mixes_gradient else "after_wave")
 
 
 def check_scheme(scheme: str, kind: str, optimizer: Optimizer[Any]) -> None:
@@ -95,6 +103,11 @@ def check_scheme(scheme: str, kind: str, optimizer: Optimizer[Any]) -> None:
     """
     if fits(scheme, optimizer):
         return
+    if optimizer.by_sample:
+        raise InputError(
+            f"training.scheme: {scheme} has no consensus on the gradient of every sample, which optimizer.updates: sample "
+            "needs; use per_sample, or optimizer.updates: batch"
+        )
     if optimizer.mixes_gradient:
         raise InputError(
             f"training.scheme: {scheme} sends what is mixed before the gradient is known, and {kind} mixes the gradient"
@@ -117,6 +130,17 @@ class _EpsilonForm(_Moments):
         default="outside",
         description="outside: m̂/(√v̂ + ε); inside: √(1−β2^t)/(1−β1^t) · m/(√v + ε), as published for centralized Adam.",
     )
+
+
+class _Updates(Section):
+    updates: Literal["batch", "sample"] = Field(
+        default="batch",
+        description="batch: one update per mini-batch, of its summed gradient; sample: one for every sample's.",
+    )
+
+    @property
+    def by_sample(self) -> bool:
+        return self.updates == "sample"
 
 
 class DSGDConfig(Decentralized):
@@ -155,22 +179,23 @@ class GradientTrackingConfig(Decentralized):
         return GradientTracking(rate)
 
 
-class NaiveSGDConfig(Decentralized):
+class NaiveSGDConfig(_Updates, Decentralized):
     """training.consensus_rounds of consensus on g, then SGD at every node."""
 
     kind: Literal["naive_sgd"] = "naive_sgd"
 
     def make(self, rate: Rate) -> Optimizer[Any]:
-        return Naive(SGD(rate))
+        return Naive(SGD(rate), self.by_sample)
 
 
-class NaiveAdamConfig(_EpsilonForm, Decentralized):
+class NaiveAdamConfig(_EpsilonForm, _Updates, Decentralized):
     """training.consensus_rounds of consensus on g, then Adam at every node."""
 
     kind: Literal["naive_adam"] = "naive_adam"
 
     def make(self, rate: Rate) -> Optimizer[Any]:
-        return Naive(Adam(rate, self.beta1, self.beta2, self.epsilon, self.epsilon_form))
+        adam = Adam(rate, self.beta1, self.beta2, self.epsilon, self.epsilon_form)
+        return Naive(adam, self.by_sample)
 
 
 class PluginConfig(Decentralized):
@@ -195,13 +220,13 @@ class PluginConfig(Decentralized):
         return self.model_copy(update={"target": f"{beside(file, base)}{colon}{name}"})
 
 
-class SGDConfig(OptimizerSection):
+class SGDConfig(_Updates, OptimizerSection):
     """Centralized SGD, for training.mode: centralized."""
 
     kind: Literal["sgd"] = "sgd"
 
 
-class AdamConfig(_EpsilonForm, OptimizerSection):
+class AdamConfig(_EpsilonForm, _Updates, OptimizerSection):
     """Centralized Adam, for training.mode: centralized."""
 
     kind: Literal["adam"] = "adam"

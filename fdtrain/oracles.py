@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fdtrain import reference
 from fdtrain.graph import Graph
+from fdtrain.losses import DISTURB, EXPLORE, SHARE, WEIGHT
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
 from fdtrain.tasks.node_regression import Shift
@@ -52,10 +53,19 @@ class Oracle(Protocol):
     def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
         """The measure, and the centralized gradient [p] of the objective, from θ [p]."""
 
+    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        """The measure, and every sample's part [B, p] of the gradient of :meth:`shared_pass`."""
+
     def consensus(
         self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
     ) -> list[Mixed]:
         """The local gradients as `schedule` has them mixed: of the whole mini-batch, of every wave, of every sample."""
+
+    def fresh(self) -> Oracle:
+        """The oracle as it is before the first mini-batch."""
+
+    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
+        """Take in what a mini-batch changes besides θ, which is what it was before: a critic."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +91,22 @@ class RegressionOracle:
         output, gradient = self.model.shared_pass(self.shift.of(graph), samples.x, samples.y, theta)
         return reference.mse(samples.y, output), gradient
 
+    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        stops = range(len(samples.x) + 1)
+        parts = [self.shared_pass(graph, part, theta) for part in _cut(samples, stops)]
+        return float(np.mean([measure for measure, _ in parts])), np.stack([part for _, part in parts])
+
     def consensus(
         self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
     ) -> list[Mixed]:
         W = reference.mixing_matrix(graph.adjacency(), *rule)
-        stops = [0, len(samples.x)]
-        if schedule.exchange == "after_wave":
-            stops = [0, *accumulate(schedule.waves)]
-        parts = [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
+        parts = _cut(samples, _stops(schedule))
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
+
+    def fresh(self) -> RegressionOracle:
+        return self
+
+    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,12 @@ class AllocationOracle:
         rates, gradient = self.model.shared_pass(_channels(samples), theta)
         return float(rates.sum(axis=1).mean()), gradient
 
+    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        H = _channels(samples)
+        parts = [self.model.shared_pass(H[b : b + 1], theta) for b in range(len(H))]
+        rates = float(np.mean([rates.sum() for rates, _ in parts]))
+        return rates, np.stack([gradient for _, gradient in parts]) / len(H)  # of the mean over the samples
+
     def consensus(
         self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
     ) -> list[Mixed]:
@@ -123,6 +146,153 @@ class AllocationOracle:
         if schedule.exchange == "after_wave":
             return [Mixed(own, gradient) for own, gradient in zip(W, gradients, strict=True)]
         return [Mixed(W.mean(axis=0), gradients.sum(axis=0))]
+
+    def fresh(self) -> AllocationOracle:
+        return self
+
+    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
+
+
+class SchedulingOracle:
+    """An actor on conflict graphs, and a central critic that learns beside it."""
+
+    tolerance = 1e-10  # standardising z divides by a small number
+
+    def __init__(
+        self, actor: reference.Model, critic: reference.Critic, shift: Shift, phi: Array, lr: float
+    ) -> None:
+        """`phi` are the critic's parameters at the start, `lr` is its Adam's α."""
+        self._actor, self._critic, self._shift, self._lr = actor, critic, shift, lr
+        self._steps, self._start = reference.Recursion("adam"), phi
+        self._state = self._steps.start(phi)
+
+    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
+        return float(self.node_measures(graph, samples, theta).sum())
+
+    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        return _utilities(graph, samples, self._z(graph, samples, theta))
+
+    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        return self._actor.summed_pullback(*self._pulled(graph, samples, theta), theta)
+
+    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        measure, gradients = self.shared_by_sample(graph, samples, theta)
+        total: Array = gradients.sum(axis=0)
+        return measure, total
+
+    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        pulled = self._pulled(graph, samples, theta)
+        return self.measure(graph, samples, theta), self._actor.shared_pullback(*pulled, theta)
+
+    def consensus(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
+    ) -> list[Mixed]:
+        W = reference.mixing_matrix(graph.adjacency(), *rule)
+        if schedule.mixes_samples:
+            gradients = self._actor.pullback(*self._pulled(graph, samples, theta), theta)
+            return [Mixed(W, gradient) for gradient in gradients]
+        parts = _cut(samples, _stops(schedule))
+        return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
+
+    def fresh(self) -> SchedulingOracle:
+        return SchedulingOracle(self._actor, self._critic, self._shift, self._start, self._lr)
+
+    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
+        explored = self._z(graph, samples, theta) + samples.y[..., EXPLORE]
+        u, S = samples.y[..., WEIGHT], self._shift.of(graph)
+        wanted = reference.target(u, reference.greedy(graph.adjacency(), explored * u))
+        _, gradient = self._critic.loss_and_gradient(S, explored, wanted, self._state.theta)
+        self._state = self._steps.advance(self._state, None, gradient, self._lr)
+
+    def output(self, graph: Graph, theta: Array) -> Array:
+        """z [V], which is the same for all samples."""
+        z: Array = self._actor.forward(self._shift.of(graph), np.ones((1, graph.num_nodes, 1)), theta)[
+            0, :, 0
+        ]
+        return z
+
+    def _z(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        z: Array = self._actor.forward(self._shift.of(graph), samples.x, theta)[..., 0]
+        return z
+
+    def _pulled(self, graph: Graph, samples: Samples, theta: Array) -> tuple[reference.Matrix, Array, Array]:
+        S, z = self._shift.of(graph), self._z(graph, samples, theta)
+        dz = self._critic.sensitivity(S, z + samples.y[..., DISTURB], self._state.theta)
+        return S, samples.x, dz[..., None]
+
+
+@dataclass(frozen=True)
+class TwinOracle:
+    """An actor on conflict graphs, and a critic that is a part of every node's parameters."""
+
+    model: reference.Twin
+    shift: Shift
+    tolerance = 1e-10
+
+    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
+        return float(self.node_measures(graph, samples, theta).sum())
+
+    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        rows = np.broadcast_to(theta, (graph.num_nodes, theta.shape[-1]))
+        e, _, *given = _drawn(samples, rows)
+        return _utilities(graph, samples, self.model.forward(self.shift.of(graph), e, *given)[0])
+
+    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        return self.model.summed_gradients(self.shift.of(graph), *_drawn(samples, theta))
+
+    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        measure, gradients = self.shared_by_sample(graph, samples, theta)
+        total: Array = gradients.sum(axis=0)
+        return measure, total
+
+    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
+        gradients = self.model.shared_gradients(self.shift.of(graph), *_drawn(samples, theta))
+        return self.measure(graph, samples, theta), gradients
+
+    def consensus(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
+    ) -> list[Mixed]:
+        W = reference.mixing_matrix(graph.adjacency(), *rule)
+        if schedule.mixes_samples:
+            gradients = self.model.local_gradients(self.shift.of(graph), *_drawn(samples, theta))
+            return [Mixed(W, gradient) for gradient in gradients]
+        return [
+            Mixed(W, self.local_gradients(graph, part, theta)) for part in _cut(samples, _stops(schedule))
+        ]
+
+    def fresh(self) -> TwinOracle:
+        return self
+
+    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
+
+    def output(self, graph: Graph, theta: Array) -> Array:
+        """z [V], which is the same for all samples."""
+        V = graph.num_nodes
+        rows = np.broadcast_to(theta, (V, theta.shape[-1]))
+        z: Array = self.model.forward(self.shift.of(graph), np.zeros((1, V)), rows)[0][0]
+        return z
+
+
+def _drawn(samples: Samples, theta: Array) -> tuple[Array, Array, Array, Array]:
+    """e and u [B, V], θ, and x [B, V, 1]."""
+    return samples.y[..., EXPLORE], samples.y[..., WEIGHT], theta, samples.x[..., :1]
+
+
+def _utilities(graph: Graph, samples: Samples, z: Array) -> Array:
+    """Every node's part [V] of the utility ratio, the mean over the samples."""
+    u, share = samples.y[..., WEIGHT], samples.y[..., SHARE]
+    chosen = reference.greedy(graph.adjacency(), (z + samples.y[..., EXPLORE]) * u)
+    found: Array = (chosen * share).mean(axis=0)
+    return found
+
+
+def _stops(schedule: Schedule) -> list[int]:
+    """Where the samples are cut into those whose gradients are mixed together."""
+    return [0, *accumulate(schedule.waves)] if schedule.exchange == "after_wave" else [0, schedule.batch]
+
+
+def _cut(samples: Samples, stops: Sequence[int]) -> list[Samples]:
+    return [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
 
 
 def mixed(parts: Sequence[Mixed], rounds: int) -> Array:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from fdtrain.aggregate import WeightedSum
 from fdtrain.layers.waves import by_node, by_wave
-from fdtrain.losses import Loss
+from fdtrain.losses import Objective
 from fdtrain.networks import Sums
 from fdtrain.programs import Program, check_outline, offsets
 from fdtrain.rounds import Field, Round
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
+from fdtrain.turns import Turn
 from fdtrain.wire import Layout, Payload, Wire
 
 Array = NDArray[np.float64]
@@ -77,17 +78,19 @@ class Pass:
     """One schedule on the n nodes of a rank. Its arrays are made once; :meth:`bind` connects them to a topology.
 
     ``mixed`` [n, travelling] is what the optimizer mixes, after the last round: summed over the waves, where each has a
-    consensus of its own, and over their samples, where those have.
+    consensus of its own, and over their samples, where those have and are not taken one by one.
     """
 
-    def __init__(self, model: Program, loss: Loss, phase: str, schedule: Schedule, n: int) -> None:
+    def __init__(
+        self, model: Program, loss: Objective, turn: Turn, phase: str, schedule: Schedule, n: int
+    ) -> None:
         check_outline(model)
         self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
-        self.model = model
+        self.model, self.turn = model, turn
         self.steps: list[Step] = []
         waves = schedule.waves
         self.input = np.zeros((len(waves), n, waves[0], model.inputs))  # x^0
-        self.output = np.zeros((len(waves), n, waves[0], model.outputs))  # ŷ
+        self.output = np.zeros((len(waves), n, waves[0], turn.width(model.outputs)))  # what is measured
         self.label: Array | None = None
         self.mixed = np.zeros((n, schedule.travelling if schedule.trains else 0))
         self._current: Array = self.mixed  # what the last step of consensus gave
@@ -115,17 +118,26 @@ class Pass:
         batch = self.schedule.batch
         return self.loss.per_node(by_node(self.output, batch), by_node(self.label, batch))
 
-    def bind(self, wire: Wire, sums: Sums, theta: Any, outgoing: Callable[[Pass, int | None], Array]) -> None:
+    def bind(
+        self,
+        wire: Wire,
+        sums: Sums,
+        theta: Any,
+        outgoing: Callable[[Pass, int | None, Array], None],
+        take: Callable[[Array], None] | None = None,
+    ) -> None:
         """Compile the rounds.
 
         Args:
             wire: the exchange on this topology.
             sums: its weighted sums.
             theta: the parameters as the model arranges them; read anew in every mini-batch.
-            outgoing: gives the rows to be mixed [n, travelling], of a wave where each has a consensus of its own, and
+            outgoing: writes the rows to be mixed [n, travelling], of a wave where each has a consensus of its own, and
                 then of every sample [n, w, travelling], where those are mixed apart.
+            take: called with the mixed rows of every wave's samples [n, w, travelling], which are then not added up.
         """
         self._outgoing, self._sums, self._theta = partial(outgoing, self), sums, theta
+        self._take = take or self._add_up
         along = self.schedule.exchange == "along"
         self._incoming = np.zeros((wire.plan.seen, self.schedule.travelling if along else 0))
         compiled: dict[tuple[tuple[str, int, int, int], ...], Compiled] = {}
@@ -140,7 +152,7 @@ class Pass:
     def run(self, transport: Transport) -> None:
         """Go through the rounds."""
         if self.schedule.exchange == "along":
-            self._incoming[: self.n] = self._outgoing(None)
+            self._outgoing(None, self._incoming[: self.n])
         self.mixed.fill(0.0)
         for (produce, layout, sums, consume), arguments in self.steps:
             for action, argument in zip(produce, arguments, strict=True):
@@ -180,7 +192,7 @@ class Pass:
         cache, w = self._cache(field)
         own, received, gather = self._messages(k, field, layout, totals)
         inputs, outputs = self.input[:, :, :w], self.output[:, :, :w]
-        model, loss, z, batch = self.model, self.loss, self._z[:, :w], self.schedule.batch
+        model, turn, z, batch, phase = self.model, self.turn, self._z[:, :w], self.schedule.batch, self.phase
         nothing_returns = not self.schedule.outline.returning
 
         def produce(wave: int) -> None:
@@ -197,12 +209,13 @@ class Pass:
 
         def consume_last(wave: int) -> None:
             consume(wave)
-            outputs[wave] = cache.output
+            assert self.label is not None
+            outputs[wave] = turn.finish(cache.output, self.label[wave, :, :w], phase)
 
         def turn_back(wave: int) -> None:
             consume_last(wave)
             assert self.label is not None
-            loss.gradient(cache.output, self.label[wave, :, :w], batch, z)
+            turn.back(cache.output, self.label[wave, :, :w], outputs[wave], batch, z)
             model.turn(theta, cache, z)
             if nothing_returns:
                 tape.keep(wave, cache)
@@ -231,7 +244,7 @@ class Pass:
 
     def _consensus(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
         if self.schedule.mixes_samples:
-            return self._consensus_of_samples(k, field, layout)
+            return self._consensus_of_samples(k, field, layout, totals)
         own, total = layout.fields[k][: self.n], totals.of(self._sums.mixing, k)
         mixed, last = self.mixed, field.step == self.schedule.consensus
         per_wave = self.schedule.exchange == "after_wave"
@@ -240,7 +253,7 @@ class Pass:
             own[...] = self._current
 
         def produce_first(wave: int) -> None:
-            own[...] = self._outgoing(wave if per_wave else None)
+            self._outgoing(wave if per_wave else None, own)
 
         def consume(wave: int) -> None:
             self._current = total
@@ -250,31 +263,46 @@ class Pass:
 
         return produce_first if field.step == 1 else produce, consume_last if last else consume
 
-    def _consensus_of_samples(self, k: int, field: Field, layout: Layout) -> tuple[Action, Action]:
-        w, width = self.schedule.waves[field.wave], self.schedule.travelling
-        rows = layout.fields[k]
-        total: Array = np.empty((w, self.n, width))
-        own = rows[: self.n].reshape(self.n, w, width, copy=False)
-        pattern, weights = self._sums.per_sample_mixing(w)
-        add = pattern.into(rows, total, weights)
-        mixed, last = self.mixed, field.step == self.schedule.consensus
+    def _consensus_of_samples(
+        self, k: int, field: Field, layout: Layout, totals: _Totals
+    ) -> tuple[Action, Action]:
+        n, w, width, rows = (
+            self.n,
+            self.schedule.waves[field.wave],
+            self.schedule.travelling,
+            layout.fields[k],
+        )
+        own = rows[:n].reshape(n, w, width, copy=False)
+        gather, last = list[Action](), field.step == self.schedule.consensus
+        if self._sums.own_graphs:
+            by_sample: Array = np.empty((w, n, width))
+            pattern, weights = self._sums.per_sample_mixing(w)
+            gather.append(pattern.into(rows, by_sample, weights))
+            total = by_sample.swapaxes(0, 1)
+        else:
+            total = totals.of(self._sums.mixing, k).reshape(n, w, width, copy=False)
 
         def produce(wave: int) -> None:
-            own[...] = self._current.swapaxes(0, 1)
+            own[...] = self._current
 
         def produce_first(wave: int) -> None:
-            own[...] = self._outgoing(wave)
+            self._outgoing(wave, own)
 
         def consume(wave: int) -> None:
-            add(wave)
+            for add in gather:
+                add(wave)
             self._current = total
 
         def consume_last(wave: int) -> None:
-            add(wave)
-            for sample in total:
-                np.add(mixed, sample, mixed)
+            for add in gather:
+                add(wave)
+            self._take(total)
 
         return produce_first if field.step == 1 else produce, consume_last if last else consume
+
+    def _add_up(self, total: Array) -> None:
+        for sample in range(total.shape[1]):
+            np.add(self.mixed, total[:, sample], self.mixed)
 
     def _slice(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
         n, width, rows = self.n, field.width, layout.fields[k]

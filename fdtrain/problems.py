@@ -14,23 +14,35 @@ from fdtrain import reference, rng
 from fdtrain.channel_network import ChannelNetwork
 from fdtrain.config import Config
 from fdtrain.errors import InputError
+from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
+from fdtrain.layers.twin import Twin
 from fdtrain.layers.uwmmse import Uwmmse
-from fdtrain.losses import Loss, NegativeSumRate, SquaredError
+from fdtrain.losses import NegativeSumRate, Objective, SquaredError, Utility
 from fdtrain.models import BiasedInit, GcnnModel, Init, UwmmseModel
 from fdtrain.networks import Network, ShiftNetwork
-from fdtrain.oracles import AllocationOracle, Oracle, RegressionOracle
+from fdtrain.oracles import AllocationOracle, Oracle, RegressionOracle, SchedulingOracle, TwinOracle
 from fdtrain.programs import Program
-from fdtrain.service import Topology
+from fdtrain.service import Critic, Topology
 from fdtrain.tasks.base import DataService
 from fdtrain.tasks.bundle import RegressionBundle
 from fdtrain.tasks.channel_data import ChannelBundle, ChannelData, ChannelService, SyntheticChannels
+from fdtrain.tasks.critic import CentralCritic
+from fdtrain.tasks.link_scheduling import Critic as CriticSection
+from fdtrain.tasks.link_scheduling import LinkScheduling
 from fdtrain.tasks.node_regression import NodeRegression, Shift, SyntheticRegression
 from fdtrain.tasks.power_allocation import PowerAllocation
+from fdtrain.tasks.schedules import WeightData
 from fdtrain.topology.channels import ChannelTopology
 from fdtrain.topology.service import TopologyService
+from fdtrain.topology.sources import Redraw
+from fdtrain.turns import CriticKind
 
 Array = NDArray[np.float64]
+
+
+def _no_critic() -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,15 @@ class Problem:
 
     model: Program
     network: Network
-    loss: Loss
+    loss: Objective
     data: DataService
     topology: Topology
     initial: Callable[[], Array]  # θ [V, p] before training
     oracle: Oracle
     test_minibatches: int = 1
     redraw_every: int | None = None  # mini-batches; None: static
+    critic: Callable[[], Critic | None] = _no_critic  # as it is at the start
+    critic_kind: CriticKind | None = None
 
 
 def make_problem(config: Config) -> Problem:
@@ -54,7 +68,7 @@ def make_problem(config: Config) -> Problem:
     Raises:
         InputError: one line that says what does not fit.
     """
-    return _power_allocation(config) if isinstance(config.task, PowerAllocation) else _node_regression(config)
+    return _PROBLEMS[config.task.kind](config)
 
 
 def make_topology(config: Config) -> Topology:
@@ -65,7 +79,8 @@ def make_topology(config: Config) -> Topology:
     """
     if isinstance(config.task, PowerAllocation):
         return ChannelTopology(_channels(config, config.task))
-    return _topology(config, _bundle(config, config.task, _gcnn(config)))
+    bundle = _bundle(config, config.task, _gcnn(config)) if isinstance(config.task, NodeRegression) else None
+    return _topology(config, bundle)
 
 
 def _node_regression(config: Config) -> Problem:
@@ -148,14 +163,80 @@ def _channels(config: Config, task: PowerAllocation) -> ChannelService:
     return make(task, config.training.batch, config.seed)
 
 
+def _link_scheduling(config: Config) -> Problem:
+    assert isinstance(config.task, LinkScheduling)
+    assert isinstance(config.model, GcnnModel)
+    task, section, redraw = config.task, config.model, config.topology.redraw
+    actor, topology = _gcnn(config), _topology(config, None)
+    if (actor.inputs, actor.outputs) != (1, 1):
+        raise InputError(
+            f"model.sizes: the actor has 1 input, the constant 1, and 1 output, z; found {list(actor.sizes)}"
+        )
+    network = ShiftNetwork(section.shift, isolated=True)
+    graph = topology.graph(0)
+    network.check(graph)
+    model, oracle, critic = _with_critic(actor, section.shift, task.critic, config.seed)
+    source = config.topology.model_copy(update=_HELD_OUT)
+    held_out = TopologyService(source, task.test_seed, purpose="topology/test")
+    draw = partial(initial_parameters, model, section.init, graph.num_nodes, config.seed)
+    return Problem(
+        model,
+        network,
+        Utility(),
+        WeightData(task, held_out, config.training.batch, config.seed),
+        topology,
+        partial(_awake, oracle, graph, draw),
+        oracle,
+        test_minibatches=task.test_graphs,
+        redraw_every=None if redraw is None else redraw.every,
+        critic=critic,
+        critic_kind=task.critic.kind,
+    )
+
+
+def _with_critic(
+    actor: Gcnn, shift: str, section: CriticSection, seed: int
+) -> tuple[Program, SchedulingOracle | TwinOracle, Callable[[], Critic | None]]:
+    """The nodes' model, its oracle, and the critic at rank 0, if it is there."""
+    S, slope = Shift(shift, isolated=True), section.negative_slope
+    model = reference.Model(actor.sizes, actor.activations, actor.form, actor.negative_slope)
+    if section.kind == "neighbours":
+        names = (*["leaky_relu"] * (section.layers - 1), "identity")
+        twin = Twin(actor, Gcnn(section.sizes, names, actor.form, slope))
+        pair = reference.Twin(model, reference.critic_model(actor.form, section.sizes, slope))
+        return twin, TwinOracle(pair, S), _no_critic
+    central = partial(CentralCritic, section, seed)
+    judge = reference.Critic(section.sizes, slope, section.l2)
+    return actor, SchedulingOracle(model, judge, S, central().phi, section.lr), central
+
+
+def _awake(oracle: SchedulingOracle | TwinOracle, graph: Graph, draw: Callable[..., Array]) -> Array:
+    """The first draw of θ by which no node of `graph` has z = 0. There the last relu has no slope: where all have it,
+    nothing is ever learned, as after one draw in five."""
+    for attempt in range(_ATTEMPTS):
+        theta = draw(attempt=attempt)
+        if (oracle.output(graph, theta) > 0).all():
+            return theta
+    raise InputError(
+        f"model.init: {_ATTEMPTS:,} draws of parameters, and by each of them z = 0 at some node; use another model.init, "
+        "or an activation other than relu in the last layer"
+    )
+
+
 def initial_parameters(
-    model: Program, init: Init | BiasedInit, nodes: int, seed: int, given: Array | None = None
+    model: Program,
+    init: Init | BiasedInit,
+    nodes: int,
+    seed: int,
+    given: Array | None = None,
+    attempt: int = 0,
 ) -> Array:
-    """θ [V, p] before training: `given` [p] on all nodes, or a draw, the same on all nodes unless ``per_node``."""
+    """θ [V, p] before training: `given` [p] on all nodes, or a draw, the same on all nodes unless ``per_node``; another
+    one for every `attempt`."""
     if given is not None:
         return np.tile(given, (nodes, 1))
     rows = [
-        _draw_parameters(model, init, rng.generator(seed, "init", item=i))
+        _draw_parameters(model, init, rng.generator(seed, "init", attempt, i))
         for i in range(nodes if init.per_node else 1)
     ]
     return np.concatenate(rows * (1 if init.per_node else nodes))
@@ -174,3 +255,15 @@ def _draw_parameters(model: Program, init: Init | BiasedInit, draws: np.random.G
         else:
             part[...] = init.std * draws.standard_normal(part.shape)
     return cast(Array, theta)
+
+
+_ATTEMPTS = 1000
+_HELD_OUT = {
+    "redraw": Redraw(every=1),
+    "seed": None,
+}  # a graph for every test mini-batch, the same for all runs
+_PROBLEMS: dict[str, Callable[[Config], Problem]] = {
+    "node_regression": _node_regression,
+    "power_allocation": _power_allocation,
+    "link_scheduling": _link_scheduling,
+}

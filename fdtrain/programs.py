@@ -78,7 +78,7 @@ class Layer(Protocol):
 
 class Tape(Protocol):
     """What the gradient needs of a whole mini-batch, and the caches of its waves. :class:`SampleTape` is one that suits
-    any model; models whose samples have links of their own need it."""
+    any model."""
 
     def cache(self, parity: int, w: int) -> Any:
         """The arrays of a wave of w samples; the last wave may have fewer than the others. At most two waves are under
@@ -89,6 +89,9 @@ class Tape(Protocol):
 
     def gradient(self, out: Array, wave: int | None = None) -> None:
         """The local gradient, summed over the samples of the mini-batch or of one wave, into `out` [n, p]."""
+
+    def by_sample(self, wave: int, out: Array) -> None:
+        """The local gradient of every sample of a wave into `out` [n, w, p]."""
 
 
 class Program(Protocol):
@@ -161,14 +164,16 @@ class SampleTape:
         return self._caches[parity, w]
 
     def keep(self, wave: int, cache: Any) -> None:
-        self._write(cache, self.gradients(wave))
+        self._write(cache, self._of(wave))
 
     def gradient(self, out: Array, wave: int | None = None) -> None:
         part = slice(None) if wave is None else slice(wave, wave + 1)
         np.add.reduce(by_node(self._gradients[part], sum(self._waves[part])), axis=1, out=out)
 
-    def gradients(self, wave: int) -> Array:
-        """The local gradient of every sample of a wave, [n, w, p]."""
+    def by_sample(self, wave: int, out: Array) -> None:
+        np.copyto(out, self._of(wave))
+
+    def _of(self, wave: int) -> Array:
         return self._gradients[wave, :, : self._waves[wave]]
 
 

@@ -24,7 +24,7 @@ class Schedule:
     wave: int  # w
     travelling: int  # numbers per node that the optimizer mixes, |θ| for D-SGD
     consensus: int  # K, rounds of consensus; 0 where what is mixed rides along, or nothing is
-    own_graphs: bool  # whether every sample has links, and so a consensus, of its own
+    by_sample: bool  # whether a consensus mixes every sample's row apart
     rounds: tuple[Round, ...]
 
     def __hash__(self) -> int:  # the rounds follow from the rest, but for how slices are spread
@@ -67,8 +67,8 @@ class Schedule:
 
     @property
     def mixes_samples(self) -> bool:
-        """Whether every sample's row is mixed apart: consensus after each wave, on links of the sample's own."""
-        return self.own_graphs and self.exchange == "after_wave"
+        """Whether every sample's row is mixed apart, in the consensus after its wave."""
+        return self.by_sample and self.exchange == "after_wave"
 
     def numbers_of(self, kind: Kind) -> int:
         """Numbers per node and mini-batch that ride as `kind`."""
@@ -84,7 +84,7 @@ def build(
     travelling: int = 0,
     slices: Slices = "idle",
     consensus: int = 1,
-    own_graphs: bool = False,
+    by_sample: bool = False,
 ) -> Schedule:
     """The schedule of one mini-batch.
 
@@ -97,8 +97,8 @@ def build(
         slices: of ``piggyback_do``: ``"even"`` spreads them over all rounds, ``"idle"`` over the rounds without a
             backward term.
         consensus: K, rounds in which they are mixed, of the schemes that have such rounds.
-        own_graphs: whether every sample has links of its own. Then ``per_sample`` mixes the rows of a wave's samples
-            apart, and sends them all.
+        by_sample: whether ``per_sample`` mixes the rows of a wave's samples apart, and sends them all: where every
+            sample has links of its own, or is an update of its own.
 
     Raises:
         InputError: an unknown scheme, or a batch, wave or number of consensus rounds below 1.
@@ -130,7 +130,7 @@ def build(
         ]
         for b, samples in enumerate(waves)
     ]
-    apart = own_graphs and exchange == "after_wave"
+    apart = by_sample and exchange == "after_wave"
     mixing = [
         [
             Round((Field("consensus", travelling * (samples if apart else 1), wave=b, step=k),))
@@ -142,7 +142,7 @@ def build(
     if exchange == "along":
         rounds = with_slices(rounds, travelling, slices)
     steps = consensus if exchange in ("after_batch", "after_wave") else 0
-    schedule = Schedule(scheme, outline, batch, wave, travelling, steps, own_graphs, tuple(rounds))
+    schedule = Schedule(scheme, outline, batch, wave, travelling, steps, by_sample, tuple(rounds))
     check(schedule)
     return schedule
 

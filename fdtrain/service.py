@@ -89,6 +89,16 @@ class Topology(Protocol):
         """The graph of mini-batch t; the same object as long as it stays the same."""
 
 
+class Critic(Protocol):
+    """Predicts who is chosen, and so what z does to the utility (SPEC §6 C)."""
+
+    def sensitivity(self, graph: Graph, z: Array) -> Array:
+        """|V| ∂(objective)/∂z at z [V, w], of every sample by itself."""
+
+    def learn(self, graph: Graph, z: Array, utility: Array) -> None:
+        """Take the samples of a mini-batch: z [V, B], and u_i of those who were chosen by it, else 0 [V, B]."""
+
+
 class Host:
     """Rank 0's service for one job; the only one who sees all nodes."""
 
@@ -101,8 +111,13 @@ class Host:
         ranks: int,
         on_epoch: Callable[[EpochRow], None] | None = None,
         plateau: Plateau | None = None,
+        critic: Critic | None = None,
     ) -> None:
-        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch, `plateau` ends the job."""
+        """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch, `plateau` ends the job;
+        `critic` is the one that nodes ask, if they do, as it is at the start."""
+        self.critic = critic
+        self._waves: list[Array] = []  # reports of the mini-batch so far
+        self._batch = 0  # its samples
         self.job, self.topology, self.data = job, topology, data
         self.outcome = Outcome(theta=theta)
         self.measure = job.measure
@@ -142,9 +157,23 @@ class Host:
 
     def minibatch(self, t: int, chosen: Order) -> Sequence[Rows]:
         samples = self.data.minibatch(t, chosen, self.topology.graph(t))
+        self._batch = len(chosen)
         if self.job.log_every is not None:
             self._baselines[t] = self.data.baselines(t)
         return self._cut(samples)
+
+    def criticise(self, reports: Sequence[Array]) -> Sequence[Array]:
+        """The critic learns after the last wave of a mini-batch: all its samples are asked of the same one."""
+        assert self.critic is not None
+        assert self._dealt is not None
+        report = self._assemble(reports)
+        sensitivity = self.critic.sensitivity(self._dealt, report[..., 1])
+        self._waves.append(report)
+        if sum(wave.shape[1] for wave in self._waves) == self._batch:
+            explored, _, utility = np.moveaxis(np.concatenate(self._waves, axis=1), 2, 0)
+            self.critic.learn(self._dealt, explored, utility)
+            self._waves = []
+        return [sensitivity[ids] for ids in self._ids]
 
     def test(self, t: int, k: int) -> Sequence[tuple[Neighbourhood | None, Rows]]:
         graph, samples = self.data.test(self.topology.graph(t), k)
@@ -197,7 +226,7 @@ class Host:
         job, outcome = self.job, self.outcome
         outcome.theta = self._assemble([report.theta for report in reports])
         outcome.gradient = self._assemble([report.gradient for report in reports])
-        outcome.ledger = Ledger.merged(report.ledger for report in reports)
+        outcome.ledger = Ledger.merged([report.ledger for report in reports])
         test_loss = self._assemble([report.test_loss for report in reports])
         outcome.node_loss = job.loss.measure(test_loss, job.test_samples * job.test_minibatches)
         self._enter_losses([report.train_loss for report in reports])

@@ -22,20 +22,23 @@ def strengths(hood: Neighbourhood) -> Array:
     return edge_sums(hood.indptr, hood.weights[:, None])[:, 0]
 
 
-def check_shift(kind: str, strength: Array, ids: NDArray[np.int64]) -> None:
+def check_shift(
+    kind: str, strength: Array, ids: NDArray[np.int64], silent: NDArray[np.bool_] | None = None
+) -> None:
     """Refuse nodes for which a normalised shift does not exist.
 
     Args:
         kind: one of :data:`SHIFTS`.
         strength: Σ_j A_ij, [n].
         ids: the nodes' global numbers, [n].
+        silent: nodes without a neighbour that may be so: their row of S is 0, [n].
 
     Raises:
         InputError: naming the first node whose degree (for ``gcn``, 1 + degree) is not positive.
     """
     if kind.startswith("normalized") or kind == "gcn":
         scale = strength + 1.0 if kind == "gcn" else strength
-        bad = np.flatnonzero(scale <= 0)
+        bad = np.flatnonzero((scale <= 0) & (True if silent is None else ~silent))
         if len(bad):
             found = strength[bad[0]]
             why = " (it hears nobody, or weights cancel)" if found == 0 else ""
@@ -71,5 +74,5 @@ def shift_row(
     other_scale = other + 1.0 if kind == "gcn" else other
     normalized = weights / np.sqrt(scale[own] * other_scale)
     if kind == "normalized_laplacian":
-        return -normalized, np.ones(nodes)
+        return -normalized, np.where(scale == 0, 0.0, 1.0)  # of a node without a neighbour: 0
     return normalized, (1.0 / scale if kind == "gcn" else np.zeros(nodes))

@@ -20,10 +20,12 @@ COLOURS: dict[Kind, str] = {
 }
 
 
-def render(schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = ()) -> RenderableType:
+def render(
+    schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = (), beside: Sequence[str] = ()
+) -> RenderableType:
     """The rounds of one mini-batch, at most `max_rounds` of them, and a summary. Fits 80 columns.
 
-    `travels` names what the optimizer mixes.
+    `travels` names what the optimizer mixes; `beside` says what is sent besides.
 
     Rounds, layers and waves are numbered as in SPEC §5: rounds and waves from 0, ``x0`` the input of layer 1.
     Of a long schedule the middle is left out, and a row says how many rounds that is.
@@ -45,7 +47,7 @@ def render(schedule: Schedule, max_rounds: int = 24, travels: Sequence[str] = ()
             left_out = len(schedule.rounds) - head - tail
             note = f"… {left_out:,} round{'s' * (left_out != 1)} left out"
             table.add_row("⋮", Text(note, style="dim"), *[""] * (len(kinds) + 1))
-    return Group(_title(schedule), Text(), table, Text(), _summary(schedule, kinds, travels))
+    return Group(_title(schedule), Text(), table, Text(), _summary(schedule, kinds, travels, beside))
 
 
 def _cut(total: int, limit: int) -> tuple[int, int]:
@@ -80,7 +82,9 @@ def _title(schedule: Schedule) -> Text:
     )
 
 
-def _summary(schedule: Schedule, kinds: list[Kind], travels: Sequence[str]) -> RenderableType:
+def _summary(
+    schedule: Schedule, kinds: list[Kind], travels: Sequence[str], beside: Sequence[str]
+) -> RenderableType:
     rounds = len(schedule.rounds)
     formula = expected_rounds(schedule)
     agreement = Text(f"closed formula: {formula:,}", style="" if formula == rounds else "bold red")
@@ -95,13 +99,7 @@ def _summary(schedule: Schedule, kinds: list[Kind], travels: Sequence[str]) -> R
     costs.add_row("average message", *_size(schedule.average_width))
     costs.add_row("peak message", *_size(schedule.peak_width))
     said = [Text.assemble(f"{rounds:,} rounds per mini-batch (", agreement, ")")]
-    if schedule.own_graphs and schedule.trains:
-        said.append(
-            Text(
-                f"and one before them, of {schedule.batch:,} numbers, in which every sample's degrees travel"
-            )
-        )
-    return Group(*said, Text(), costs)
+    return Group(*said, *map(Text, beside), Text(), costs)
 
 
 def _size(numbers: float) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from fdtrain.job import Job
 from fdtrain.ledger import Ledger
 from fdtrain.passes import Rows
 from fdtrain.team import Team
+from fdtrain.turns import make_turn
 
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
@@ -69,6 +70,9 @@ class Service(Protocol):
     def begin(self, epoch: int) -> Order | None:
         """The order of the epoch's samples; None ends the run."""
 
+    def criticise(self, reports: Sequence[Array]) -> Sequence[Array]:
+        """What the central critic makes of the nodes' reports on a wave [n, w, 3]: ∂(objective)/∂z [n, w]."""
+
     def log(self, logs: Sequence[Log]) -> bool:
         """Take in what the ranks tell within an epoch; whether the run is to go on."""
 
@@ -84,7 +88,15 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
     """
     serve = cast(Service, service)  # called on rank 0 only
     ids, theta = team.deal(lambda: serve.parameters())
-    engine = Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta)
+
+    def ask(report: Array) -> Array:
+        sensitivities: Array = team.deal(
+            lambda reports: serve.criticise(reports), team.control.gather(report)
+        )
+        return sensitivities
+
+    turn = make_turn(job.critic, ask)
+    engine = Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta, turn)
     rows = None if job.streamed else team.deal(lambda: serve.dataset())
     diverged: Diverged | None = None
     t = 0

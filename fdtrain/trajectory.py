@@ -36,6 +36,7 @@ class OracleTrajectory:
         self._naive = recursion.kind.startswith("naive_")
         kind = recursion.kind.removeprefix("naive_")  # what comes after consensus
         self._recursion = replace(recursion, kind=kind)
+        self._by_sample = experiment.config.optimizer.by_sample
         self._max_norm = experiment.config.optimizer.clip_norm
         self._state = self._recursion.start(theta)
 
@@ -46,11 +47,12 @@ class OracleTrajectory:
     def advance(self, parts: Sequence[Mixed]) -> None:
         if self._max_norm is not None:
             parts = [Mixed(W, reference.clip_rows(gradients, self._max_norm)) for W, gradients in parts]
-        if self._naive:
-            W, total = None, mixed(parts, self._rounds)
-        else:
-            ((W, total),) = parts
-        self._state = self._recursion.advance(self._state, W, total, self._rate(self._state.t))
+        for group in [[part] for part in parts] if self._by_sample else [parts]:
+            if self._naive:
+                W, total = None, mixed(group, self._rounds)
+            else:
+                ((W, total),) = group
+            self._state = self._recursion.advance(self._state, W, total, self._rate(self._state.t))
 
 
 class OwnTrajectory:

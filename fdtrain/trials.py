@@ -35,7 +35,7 @@ class Trials:
 
     def execute(self, job: Job, topology: Topology, data: DataService, theta: Array) -> Outcome:
         """Any job, from `theta` [V, p]."""
-        host = Host(job, topology, data, theta, self._team.size)
+        host = Host(job, topology, data, theta, self._team.size, critic=self.experiment.critic())
         run_job(job, self._team, host)
         return host.outcome
 

@@ -101,10 +101,11 @@ class Verifier:
         config = self._experiment.config
         own = isinstance(config.optimizer, PluginConfig)
         steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(self._experiment, theta)
-        rule = mixing_rule(config)
+        rule, oracle = mixing_rule(config), self._oracle.fresh()
         for graph, samples in self._trials.minibatches(minibatches):
-            schedule = self._job.schedule(len(samples.x))
-            steps.advance(self._oracle.consensus(graph, samples, steps.theta, schedule, rule))
+            schedule, before = self._job.schedule(len(samples.x)), steps.theta
+            steps.advance(oracle.consensus(graph, samples, before, schedule, rule))
+            oracle.learn(graph, samples, before)
         error = relative(outcome.theta, steps.theta)
         name = f"every θ after {minibatches} mini-batches"
         name += ", by your optimizer's own step on global matrices" if own else ""

@@ -6,6 +6,7 @@ into the first n rows; a peer's rows are received in place below; sums over neig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -59,11 +60,20 @@ class Layout:
 
     def exchange(self, transport: Transport) -> None:
         """Send the own rows to every peer that waits for them, and receive the ghosts'."""
-        for rows, buffer in self._packed:
-            self._own.take(rows, 0, buffer, "clip")
+        self._pack()
         transport.post(self.sends, self.receives)
         transport.complete()
         self.exchanges += 1
+
+    def exchange_with(self, peers: Sequence[int], transport: Transport) -> None:
+        """The same with some of the peers, by their places in the plan; they have to expect it. Not counted."""
+        self._pack()
+        transport.post([self.sends[k] for k in peers], [self.receives[k] for k in peers])
+        transport.complete()
+
+    def _pack(self) -> None:
+        for rows, buffer in self._packed:
+            self._own.take(rows, 0, buffer, "clip")
 
 
 class Wire:

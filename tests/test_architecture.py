@@ -44,6 +44,8 @@ ON_RANKS = (
     "team",
     "errors",
     "transport",
+    "turns",
+    "local_greedy",
 )
 DRIVER = (
     "baseline",
@@ -209,6 +211,8 @@ def test_the_mathematics_knows_no_ranks_and_no_driver(module: str) -> None:
             "passes",
             "networks",
             "channel_network",
+            "turns",
+            "local_greedy",
             "training",
             "team",
             "worker",

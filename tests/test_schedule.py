@@ -336,7 +336,7 @@ def plan(
     """L = 3 in the receiver form, one sample in a wave."""
     return Schedule(
         scheme=scheme, outline=gcnn_outline((1, 1, 1, 1), "receiver"), batch=batch, wave=1,
-        travelling=travelling, consensus=consensus, own_graphs=False, rounds=tuple(map(Round, rounds)),
+        travelling=travelling, consensus=consensus, by_sample=False, rounds=tuple(map(Round, rounds)),
     )  # fmt: skip
 
 

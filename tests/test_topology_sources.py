@@ -32,6 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], int, int | None]] = {
     "path": ({"nodes": 7}, 7, 6),
     "complete": ({"nodes": 7}, 7, 21),
     "file": ({"path": "abilene"}, 11, 14),
+    "conflict": ({"network": {"kind": "grid", "rows": 3, "cols": 4}}, 17, 34),
 }
 
 
@@ -78,6 +79,29 @@ def test_every_kind_is_in_the_table_and_every_field_is_described() -> None:
             "mean_degree: must be at most nodes − 1 = 4",
         ),
         ({"kind": "erdos_renyi", "nodes": 5, "mean_degree": float("nan")}, "mean_degree"),
+        (
+            {"kind": "erdos_renyi", "nodes": 5, "mean_degree": [1, 4.5]},
+            "mean_degree: must be at most nodes − 1 = 4",
+        ),
+        *[
+            (
+                {"kind": "erdos_renyi", "nodes": 5, "mean_degree": given},
+                f"must be a number of at least 0, or a range [low, high] with 0 ≤ low ≤ high, found {given!r}",
+            )
+            for given in (
+                -1,
+                [-1, 2],
+                [3, 2],
+                [1],
+                [1, 2, 3],
+                [],
+                ["1", 2],
+                [None, 2],
+                "2",
+                True,
+                [float("nan"), 2],
+            )
+        ],
         ({"kind": "erdos_renyi", "nodes": 5, "p": 1.1}, "less than or equal to 1"),
         ({"kind": "watts_strogatz", "nodes": 5, "k": 6, "p": 0}, "k: must be at most nodes = 5, found 6"),
         ({"kind": "watts_strogatz", "nodes": 9, "k": 3, "p": 0}, "k: must be even"),
@@ -100,8 +124,12 @@ def test_every_kind_is_in_the_table_and_every_field_is_described() -> None:
                 f"redraw: kind {kind} is the same",
             )
             for kind in (*CASES, "bundle")
-            if kind not in RANDOM_KINDS
+            if kind not in (*RANDOM_KINDS, "conflict")
         ],
+        (
+            {"kind": "conflict", **CASES["conflict"][0], "redraw": {"every": 1}},
+            "redraw: kind grid is the same",
+        ),
     ],
 )
 def test_refuses(config: dict[str, Any], words: str) -> None:
@@ -158,6 +186,31 @@ def test_erdos_renyi_has_the_mean_degree_asked_for() -> None:
     assert source("erdos_renyi", nodes=20, p=1e-300).draw(generator()).num_edges == 0
     assert source("erdos_renyi", nodes=20, p=1).draw(generator()).num_edges == 190
     assert source("erdos_renyi", nodes=1, mean_degree=0).draw(generator()).num_edges == 0
+
+
+def test_a_number_for_the_mean_degree_draws_nothing_else() -> None:
+    import networkx as nx
+
+    drawn = source("erdos_renyi", nodes=30, mean_degree=6).draw(generator())
+    expected = nx.fast_gnp_random_graph(30, 6 / 29, seed=generator())
+    assert drawn == Graph.from_edges(30, np.array(list(expected.edges)))
+    assert drawn == source("erdos_renyi", nodes=30, p=6 / 29).draw(generator())
+
+
+def test_a_range_of_mean_degrees_is_uniform_over_draws() -> None:
+    config = source("erdos_renyi", nodes=200, mean_degree=[2, 20], connected=False, redraw={"every": 1})
+    service = TopologyService(config, seed=0)
+    found = np.array([service.graph(t).degrees.mean() for t in range(200)])
+    assert 1.5 < found.min() < 3  # the deviation of a draw's mean degree is at most about 0.45
+    assert 19 < found.max() < 22
+    quarters = np.histogram(found, [0, 6.5, 11, 15.5, 25])[0]
+    assert (abs(quarters - 50) < 20).all()
+    draws = generator()
+    mean = draws.uniform(2, 20)
+    first = source("erdos_renyi", nodes=200, mean_degree=mean).draw(draws)
+    assert config.draw(generator()) == first  # the mean degree first, then the graph
+    exact = source("erdos_renyi", nodes=5, mean_degree=[4, 4]).draw(generator())
+    assert exact == source("complete", nodes=5).draw(generator())
 
 
 def test_service_draws_a_static_source_once() -> None:

@@ -38,7 +38,7 @@ def plan(
         raise InputError("plan: training.mode centralized sends nothing; set it to distributed")
     job = experiment.job
     schedule = job.schedule(job.batch)
-    make_console().print(render(schedule, rounds, job.optimizer.travels))
+    make_console().print(render(schedule, rounds, job.optimizer.travels, job.beside(schedule)))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 

@@ -107,6 +107,9 @@ class Convolution(Protocol):
     def gradient(self, left: Array, right: Array, out: Array) -> None:
         """Sum the local gradient over samples: `left` [n, B, ·], `right` [n, B, ·] → `out` [n, *parameter_shape]."""
 
+    def outer(self, left: Array, right: Array, out: Array) -> None:
+        """The local gradient of every sample: `left` [n, w, ·], `right` [n, w, ·] → `out` [n, w, *parameter_shape]."""
+
 
 @dataclass(frozen=True)
 class ReceiverLayer:
@@ -168,6 +171,9 @@ class ReceiverLayer:
 
     def gradient(self, left: Array, right: Array, out: Array) -> None:
         np.matmul(left.swapaxes(1, 2), right, out)
+
+    def outer(self, left: Array, right: Array, out: Array) -> None:
+        np.multiply(left[..., :, None], right[..., None, :], out)
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,10 @@ class SenderLayer:
         transposed = left.swapaxes(1, 2)
         np.matmul(transposed, right[..., : self.g_out], out[:, 0])
         np.matmul(transposed, right[..., self.g_out :], out[:, 1])
+
+    def outer(self, left: Array, right: Array, out: Array) -> None:
+        np.multiply(left[..., :, None], right[..., None, : self.g_out], out[:, :, 0])
+        np.multiply(left[..., :, None], right[..., None, self.g_out :], out[:, :, 1])
 
 
 Form = Literal["receiver", "sender"]

@@ -202,6 +202,15 @@ class Tape:
         ):
             layer.gradient(by_node(left[part], samples), by_node(right[part], samples), gradient)
 
+    def by_sample(self, wave: int, out: Array) -> None:
+        n, w, p = out.shape
+        outs = self._model.arrange(out.reshape(n * w, p, copy=False))
+        for layer, left, right, gradient in zip(
+            self._convolutions, self._lefts, self._rights, outs, strict=True
+        ):
+            by_sample = gradient.reshape(n, w, *layer.parameter_shape, copy=False)
+            layer.outer(left[wave, :, :w], right[wave, :, :w], by_sample)
+
     def _make(self, parity: int, w: int) -> Stack:
         stack = Stack()
         for layer, left, right in reversed(

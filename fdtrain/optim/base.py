@@ -28,6 +28,11 @@ class Optimizer(Protocol[State]):
         """Whether the gradient itself is mixed. Then ``outgoing`` is called when it is known, maybe wave by wave, and
         the scheme cannot be ``piggyback_do``, where rows ride along with the mini-batch."""
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether every sample's mixed gradient is an update of its own: such an optimizer mixes the gradient, and is a
+        :class:`SampleOptimizer`. Its scheme is ``per_sample``."""
+
     def init(self, theta: Array) -> State:
         """The state before the first mini-batch, from θ [n, p]."""
 
@@ -44,6 +49,13 @@ class Optimizer(Protocol[State]):
         """The parameters, [n, p]."""
 
 
+class SampleOptimizer(Optimizer[State], Protocol[State]):
+    """An optimizer that makes an update for every sample. ``step`` is not called."""
+
+    def steps(self, mixed: Array, state: State) -> State:
+        """An update for each of w samples, one after another, from their mixed rows [n, w, p]."""
+
+
 class LocalOptimizer(Protocol[State]):
     """An optimizer that mixes nothing: the part of a naive one that comes after consensus on the gradient."""
 
@@ -52,6 +64,9 @@ class LocalOptimizer(Protocol[State]):
 
     def step(self, grad: Array, state: State) -> State:
         """One update from the gradient [n, p]."""
+
+    def steps(self, grads: Array, state: State) -> State:
+        """The updates of ``step`` from w gradients, one after another, [n, w, p]."""
 
     def theta(self, state: State) -> Array:
         """The parameters, [n, p]."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.optim.base import Optimizer
+from fdtrain.optim.base import Optimizer, SampleOptimizer
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def clip_rows(grad: Array, max_norm: float) -> Array:
 @dataclass(frozen=True)
 class Clipped:
     """`inner`, fed with gradients of norm at most `max_norm`. Each node clips its own, before anything is mixed: the
-    sum over the mini-batch, or over a wave where each wave has a consensus of its own."""
+    sum over the mini-batch, over a wave where each has a consensus of its own, or a sample where each has."""
 
     inner: Optimizer[Any]
     max_norm: float
@@ -36,6 +36,10 @@ class Clipped:
     def mixes_gradient(self) -> bool:
         return self.inner.mixes_gradient
 
+    @property
+    def by_sample(self) -> bool:
+        return self.inner.by_sample
+
     def init(self, theta: Array) -> Any:
         return self.inner.init(theta)
 
@@ -44,6 +48,9 @@ class Clipped:
 
     def step(self, grad: Array, mixed: Array, state: Any) -> Any:
         return self.inner.step(clip_rows(grad, self.max_norm), mixed, state)
+
+    def steps(self, mixed: Array, state: Any) -> Any:
+        return cast(SampleOptimizer[Any], self.inner).steps(mixed, state)
 
     def theta(self, state: Any) -> Array:
         return self.inner.theta(state)

@@ -32,6 +32,7 @@ class DAdam:
     epsilon: float = 1e-8
     travels = ("θ",)
     mixes_gradient = False
+    by_sample = False
 
     def init(self, theta: Array) -> DAdamState:
         return DAdamState(theta.copy(), Moments.start(theta))

@@ -39,6 +39,7 @@ class DAMSGrad:
     epsilon: float = 1e-8
     travels = ("θ", "ũ")
     mixes_gradient = False
+    by_sample = False
 
     def init(self, theta: Array) -> DAMSGradState:
         start = np.full_like(theta, self.epsilon)

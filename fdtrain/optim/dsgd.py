@@ -27,6 +27,7 @@ class DSGD:
     lr: Rate  # α
     travels = ("θ",)
     mixes_gradient = False
+    by_sample = False
 
     def init(self, theta: Array) -> DSGDState:
         return DSGDState(theta.copy(), 0)

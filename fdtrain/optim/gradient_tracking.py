@@ -32,6 +32,7 @@ class GradientTracking:
     lr: Rate  # α
     travels = ("θ", "y")
     mixes_gradient = False
+    by_sample = False
 
     def init(self, theta: Array) -> GradientTrackingState:
         return GradientTrackingState(theta.copy(), np.zeros_like(theta), np.zeros_like(theta), 0)

@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 class Moments(NamedTuple):
-    """m and v [n, p] after t mini-batches."""
+    """m and v [n, p] after t updates."""
 
     m: Array
     v: Array

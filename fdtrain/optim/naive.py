@@ -17,10 +17,13 @@ Array = NDArray[np.float64]
 class Naive:
     """g ← mixᴷ(g), paper (15), then `local` at every node (SPEC §4, "naive").
 
-    K is the schedule's number of consensus rounds. With exact averaging it is the centralized optimizer.
+    K is the schedule's number of consensus rounds. With exact averaging it is the centralized optimizer. With
+    `by_sample` it makes an update for every sample of the mini-batch, in their order, of gradients that were all taken
+    at the θ with which the mini-batch began.
     """
 
     local: LocalOptimizer[Any]
+    by_sample: bool = False
     travels = ("g",)
     mixes_gradient = True
 
@@ -32,6 +35,9 @@ class Naive:
 
     def step(self, grad: Array, mixed: Array, state: Any) -> Any:
         return self.local.step(mixed, state)
+
+    def steps(self, mixed: Array, state: Any) -> Any:
+        return self.local.steps(mixed, state)
 
     def theta(self, state: Any) -> Array:
         return self.local.theta(state)

@@ -99,6 +99,10 @@ class Plugin:
     def mixes_gradient(self) -> bool:
         return self.inner.mixes_gradient
 
+    @property
+    def by_sample(self) -> bool:
+        return False
+
     def init(self, theta: Array) -> Any:
         return self._call("init", theta)
 

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 class SGDState(NamedTuple):
-    """θ [n, p], and the number of mini-batches so far."""
+    """θ [n, p], and the number of updates so far."""
 
     theta: Array
     t: int
@@ -31,6 +31,11 @@ class SGD:
 
     def step(self, grad: Array, state: SGDState) -> SGDState:
         return SGDState(state.theta - self.lr(state.t) * grad, state.t + 1)
+
+    def steps(self, grads: Array, state: SGDState) -> SGDState:
+        for sample in range(grads.shape[1]):
+            state = self.step(grads[:, sample], state)
+        return state
 
     def theta(self, state: SGDState) -> Array:
         return state.theta

@@ -121,6 +121,10 @@ def _t(M: Array) -> Array:  # transposes the last two axes
     return M.swapaxes(-1, -2)
 
 
+def _summed(factors: list[tuple[Array, Array]]) -> Array:  # [V, p]: a^T b of every node, summed over samples
+    return np.concatenate([(_t(a) @ b).reshape(len(a), -1) for a, b in factors], axis=1)
+
+
 @dataclass(frozen=True)
 class Model:
     """GCNN without bias (§2): x_i^l = sigma_l(h_i^l), theta^i = the (Theta0, Theta1) of node i, all layers.
@@ -192,20 +196,63 @@ class Model:
         """yhat and local_gradients."""
         trace, output = self._layers(S, x, theta)
         check_shape("y", y.shape, (len(x), *output.shape[::2]))
-        Z = 2.0 * (output - _swap(y))
-        grads: list[Array] = []
+        factors, _ = self._backward(S, trace, 2.0 * (output - _swap(y)), theta)
+        return _swap(output), _summed(factors)
+
+    def _backward(
+        self, S: Matrix, trace: list[tuple[Array, Array]], Z: Array, theta: Array
+    ) -> tuple[list[tuple[Array, Array]], Array]:
+        """Z^0 [V, B, g_0], and a, b [V, B, .] of (dTheta0, dTheta1) of each layer: a sample's share is a^T b."""
+        factors: list[tuple[Array, Array]] = []
         for layer, (Theta0, Theta1) in reversed(list(enumerate(self.split(theta)))):
             X, H = trace[layer]
             Q = Z * self._slope(layer, H)
             if self.form == "receiver":
-                dTheta1 = _t(_apply(S, X)) @ Q
+                factors[:0] = [(X, Q), (_apply(S, X), Q)]
                 Z = Q @ _t(Theta0) + _apply(S.T, Q @ _t(Theta1))
             else:
                 C = _apply(S.T, Q)
-                dTheta1 = _t(X) @ C
+                factors[:0] = [(X, Q), (X, C)]
                 Z = Q @ _t(Theta0) + C @ _t(Theta1)
-            grads[:0] = [_t(X) @ Q, dTheta1]
-        return _swap(output), np.concatenate([g.reshape(len(g), -1) for g in grads], axis=1)
+        return factors, Z
+
+    def _pulled(
+        self, S: Matrix, x: Array, dz: Array, theta: Array
+    ) -> tuple[list[tuple[Array, Array]], Array]:
+        trace, output = self._layers(S, x, theta)
+        check_shape("dz", dz.shape, (len(x), *output.shape[::2]))
+        return self._backward(S, trace, _swap(dz), theta)
+
+    def pullback(self, S: Matrix, x: Array, dz: Array, theta: Array) -> Array:
+        """[B, V, p]: sum_j dz_j(b) . d z_j(b) / d theta^i of every sample, from dz [B, V, g_L] = d f / d z.
+
+        (8c) for any f(z), z = forward(S, x, theta); theta [V, p]. With dz = 2 (z - y), its sum over the
+        samples is local_gradients.
+        """
+        check_shape("theta", theta.shape, (S.shape[0], self.num_parameters))
+        factors, _ = self._pulled(S, x, dz, theta)
+        outer = [_swap(a)[..., :, None] * _swap(b)[..., None, :] for a, b in factors]  # [B, V, ., .]
+        return np.concatenate([g.reshape(*g.shape[:2], -1) for g in outer], axis=2)
+
+    def summed_pullback(self, S: Matrix, x: Array, dz: Array, theta: Array) -> Array:
+        """[V, p]: pullback summed over the samples, without an array [B, V, p]."""
+        check_shape("theta", theta.shape, (S.shape[0], self.num_parameters))
+        factors, _ = self._pulled(S, x, dz, theta)
+        return _summed(factors)
+
+    def shared_pullback(self, S: Matrix, x: Array, dz: Array, theta: Array) -> Array:
+        """[B, p]: (1/|V|) sum_j dz_j(b) . d z_j(b) / d theta with one theta [p] for all nodes, of every sample.
+
+        It is the mean over the nodes of pullback at equal theta^i, as centralized_gradient is of local_gradients.
+        """
+        check_shape("theta", theta.shape, (self.num_parameters,))
+        factors, _ = self._pulled(S, x, dz, theta)
+        grads = [_t(_swap(a)) @ _swap(b) / S.shape[0] for a, b in factors]  # [B, g_{l-1}, g_l]
+        return np.concatenate([g.reshape(len(g), -1) for g in grads], axis=1)
+
+    def input_gradient(self, S: Matrix, x: Array, dz: Array, theta: Array) -> Array:
+        """[B, V, g_0]: sum_j dz_j(b) . d z_j(b) / d x_i(b); theta [V, p] or [p], dz [B, V, g_L]."""
+        return _swap(self._pulled(S, x, dz, theta)[1])
 
     def centralized_gradient(self, S: Matrix, x: Array, y: Array, theta: Array) -> Array:
         """[p]: gradient of sum_b (1/|V|) sum_i l_i with one theta [p] for all nodes; x, y as above.

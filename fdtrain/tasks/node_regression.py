@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,14 @@ from pydantic import Field, model_validator
 from fdtrain import reference, rng
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
-from fdtrain.section import Section, beside
+from fdtrain.section import beside
 from fdtrain.tasks.base import Order, Samples
+from fdtrain.tasks.section import TaskSection
 
 Array = NDArray[np.float64]
 
 
-class NodeRegression(Section):
+class NodeRegression(TaskSection):
     """Supervised regression of a label per node, with squared error."""
 
     kind: Literal["node_regression"] = Field(default="node_regression", description="The task.")
@@ -49,6 +50,12 @@ class NodeRegression(Section):
                 )
         return self
 
+    def max_batch(self) -> int | None:
+        return self.train_samples if self.bundle is None else None
+
+    def of_one_minibatch(self, batch: int) -> dict[str, Any]:
+        return {"train_samples": batch, "test_samples": 1}
+
     def resolved(self, base: Path | None) -> Self:
         """The same task with the bundle's path made absolute: from `base`, or else from the working directory."""
         if self.bundle is None:
@@ -59,14 +66,17 @@ class NodeRegression(Section):
 class Shift:
     """S of the latest graph, on global matrices; it is made anew when the graph is another object."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, isolated: bool = False) -> None:
+        """`isolated`: whether nodes without a neighbour are welcome under a normalised shift, with a row of zeros."""
+        self._make = reference.conflict_shift if isolated and kind == "normalized_laplacian" else None
         self._kind = kind
         self._made: tuple[Graph, reference.Matrix] | None = None
 
     def of(self, graph: Graph) -> reference.Matrix:
         """S [V, V] of `graph`."""
         if self._made is None or self._made[0] is not graph:
-            self._made = graph, reference.shift_matrix(graph.adjacency(), self._kind)
+            A = graph.adjacency()
+            self._made = graph, self._make(A) if self._make else reference.shift_matrix(A, self._kind)
         return self._made[1]
 
 

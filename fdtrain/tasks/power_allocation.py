@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from fdtrain.section import Positive, Section, beside
+from fdtrain.tasks.section import TaskSection
 
 # What has a meaning beside a bundle; all else says how to draw.
 _BESIDE_A_BUNDLE = {
@@ -25,8 +26,11 @@ class Mobility(Section):
     )
 
 
-class PowerAllocation(Section):
+class PowerAllocation(TaskSection):
     """Unsupervised: transmitters choose their power so that the sum of all pairs' rates is large."""
+
+    model_kind: ClassVar[str] = "uwmmse"
+    topology_kind: ClassVar[str | None] = "channels"
 
     kind: Literal["power_allocation"] = Field(default="power_allocation", description="The task.")
     pairs: int = Field(default=25, description="n, transmitter-receiver pairs.", ge=1, le=10_000)
@@ -106,6 +110,27 @@ class PowerAllocation(Section):
         if self.bundle is None:
             return content
         return {key: value for key, value in content.items() if key in _BESIDE_A_BUNDLE - {"pairs"}}
+
+    @classmethod
+    def complete(cls, content: dict[str, Any]) -> None:
+        """The published settings, with one epoch and the samples of a mini-batch in one wave."""
+        content.setdefault("topology", {"kind": "channels"})
+        content.setdefault("model", {"kind": "uwmmse"})
+        training = content.setdefault("training", {})
+        if not isinstance(training, dict):
+            return
+        training = {"epochs": 1, "batch": 64, "log_every": 100, **training}
+        training.setdefault("wave", training["batch"])
+        centralized = training.get("mode") == "centralized"
+        published = {"kind": "adam" if centralized else "naive_adam", "lr": 1e-2, "epsilon_form": "inside"}
+        optimizer = content.setdefault("optimizer", published)
+        kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
+        if kind in ("naive_adam", "naive_sgd") and not centralized:
+            training.setdefault("scheme", "per_sample")
+        content["training"] = training
+
+    def of_one_minibatch(self, batch: int) -> dict[str, Any]:
+        return {"minibatches": 1, "test_minibatches": 1}
 
     def resolved(self, base: Path | None) -> Self:
         """The same task with the bundle's path made absolute: from `base`, or else from the working directory."""

@@ -21,13 +21,17 @@ class TopologyService:
     ``graph(t)`` depends on nothing but the seed and t: draw number k, attempt a, has a generator of its own.
     """
 
-    def __init__(self, source: Source, seed: int, fixed: Graph | None = None) -> None:
+    def __init__(
+        self, source: Source, seed: int, fixed: Graph | None = None, purpose: str = "topology"
+    ) -> None:
         """
         Args:
             source: the topology's configuration.
             seed: the experiment's seed, used where the source has none.
             fixed: the graph itself, where a data bundle has it.
+            purpose: what the graphs are for: other draws for another purpose.
         """
+        self._purpose = purpose
         self.source = source
         self.seed = seed if source.seed is None else source.seed
         self.fixed = fixed
@@ -53,7 +57,7 @@ class TopologyService:
             if self.fixed is not None:
                 graph = self.fixed
             else:
-                graph = source.draw(rng.generator(self.seed, "topology", step=number, item=attempt))
+                graph = source.draw(rng.generator(self.seed, self._purpose, step=number, item=attempt))
             if not source.connected or graph.components() == 1:
                 return graph
         draws = f"{attempts} draw{'s' if attempts > 1 else ''}"

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, Union
+from typing import Annotated, Any, Literal, Self, Union
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.section import Section
+from fdtrain.topology.conflicts import Interference, conflict_graph
 from fdtrain.topology.files import named_networks, networkx, read_graph, resolve
 
 MAX_NODES = 1_000_000
@@ -32,8 +40,6 @@ class Redraw(Section):
 class Source(Section, ABC):
     """What all kinds share. ``draw`` makes one draw, connected or not; the service asks for another."""
 
-    is_random: ClassVar[bool] = False
-
     kind: str
     seed: int | None = Field(
         default=None, description="Seed of the draws; default: the experiment's seed.", ge=0, lt=2**64
@@ -47,13 +53,24 @@ class Source(Section, ABC):
         default=None, description="Draw the graph anew while training; only for the random kinds."
     )
 
-    @field_validator("redraw", mode="before")
-    @classmethod
-    def _only_random_kinds_are_redrawn(cls, value: Any) -> Any:
-        if value is not None and not cls.is_random:
-            kind, kinds = cls.model_fields["kind"].default, ", ".join(RANDOM_KINDS)
-            raise ValueError(f"redraw: kind {kind} is the same at every draw; remove redraw, or use {kinds}")
-        return value
+    @property
+    def drawn_kind(self) -> str:
+        """The kind that the bits of a draw go into."""
+        return self.kind
+
+    @property
+    def is_random(self) -> bool:
+        """Whether another draw is another graph."""
+        return self.drawn_kind in RANDOM_KINDS
+
+    @model_validator(mode="after")
+    def _only_random_kinds_are_redrawn(self) -> Self:
+        if self.redraw is not None and not self.is_random:
+            kinds = ", ".join(RANDOM_KINDS)
+            raise ValueError(
+                f"redraw: kind {self.drawn_kind} is the same at every draw; remove redraw, or use {kinds}"
+            )
+        return self
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Graph:
@@ -62,8 +79,6 @@ class Source(Section, ABC):
 
 class BarabasiAlbert(Source):
     """Preferential attachment: a new node links to m present ones (Barabási & Albert, Science 286, 1999)."""
-
-    is_random: ClassVar[bool] = True
 
     kind: Literal["barabasi_albert"] = "barabasi_albert"
     nodes: Nodes
@@ -81,14 +96,25 @@ class BarabasiAlbert(Source):
 class ErdosRenyi(Source):
     """Every pair is an edge with probability p, independently (Gilbert, Ann. Math. Stat. 30, 1959)."""
 
-    is_random: ClassVar[bool] = True
-
     kind: Literal["erdos_renyi"] = "erdos_renyi"
     nodes: Nodes
     p: Probability | None = Field(default=None, description="Probability of an edge; or give mean_degree.")
-    mean_degree: float | None = Field(
-        default=None, description="Expected degree, p = mean_degree / (nodes − 1); or give p.", ge=0
+    mean_degree: float | Annotated[tuple[float, float], Strict(False)] | None = Field(
+        default=None,
+        description="Expected degree, p = mean_degree / (nodes − 1), or a range [low, high] in which every draw's is "
+        "uniform; or give p.",
     )
+
+    @field_validator("mean_degree", mode="before")
+    @classmethod
+    def _is_a_number_or_a_range(cls, value: Any) -> Any:
+        ends = value if isinstance(value, (list, tuple)) else [value, value]
+        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends)
+        if value is not None and not (numbers and len(ends) == 2 and 0 <= ends[0] <= ends[1]):
+            raise ValueError(
+                f"must be a number of at least 0, or a range [low, high] with 0 ≤ low ≤ high, found {value!r:.60}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,14 +122,15 @@ class ErdosRenyi(Source):
             found = "neither" if self.p is None else "both"
             raise ValueError(f"p, mean_degree: give exactly one of the two, found {found}")
         if self.mean_degree is not None:
-            rule = f"at most nodes − 1 = {self.nodes - 1}"
-            _require(self.mean_degree <= self.nodes - 1, "mean_degree", self.mean_degree, rule)
+            high = self.mean_degree[1] if isinstance(self.mean_degree, tuple) else self.mean_degree
+            _require(high <= self.nodes - 1, "mean_degree", high, f"at most nodes − 1 = {self.nodes - 1}")
         expected = (self.p or 0.0) * self.nodes * (self.nodes - 1) / 2
         _require(expected <= MAX_EDGES, "p", self.p, f"small enough for {MAX_EDGES:,} edges")
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
-        p = self.p if self.mean_degree is None else self.mean_degree / max(self.nodes - 1, 1)
+        mean = rng.uniform(*self.mean_degree) if isinstance(self.mean_degree, tuple) else self.mean_degree
+        p = self.p if mean is None else mean / max(self.nodes - 1, 1)
         assert p is not None
         if p < 1e-15:  # networkx divides by log(1 − p); below, no edge comes up anyway
             p = 0.0
@@ -112,8 +139,6 @@ class ErdosRenyi(Source):
 
 class WattsStrogatz(Source):
     """A ring of k nearest neighbours, rewired with probability p (Watts & Strogatz, Nature 393, 1998)."""
-
-    is_random: ClassVar[bool] = True
 
     kind: Literal["watts_strogatz"] = "watts_strogatz"
     nodes: Nodes
@@ -133,8 +158,6 @@ class WattsStrogatz(Source):
 class RandomGeometric(Source):
     """Nodes uniform in the unit square, linked within `radius` (Gilbert, J. SIAM 9, 1961)."""
 
-    is_random: ClassVar[bool] = True
-
     kind: Literal["random_geometric"] = "random_geometric"
     nodes: Nodes
     radius: float = Field(description="Range of a node in the unit square.", gt=0, le=1.5)
@@ -147,8 +170,6 @@ class RandomGeometric(Source):
 
 class RandomRegular(Source):
     """A random graph in which all nodes have the same degree (Steger & Wormald, 1999)."""
-
-    is_random: ClassVar[bool] = True
 
     kind: Literal["random_regular"] = "random_regular"
     nodes: Nodes
@@ -277,22 +298,75 @@ class ChannelSource(Source):
         raise InputError("topology: kind channels needs a task with channels: task.kind power_allocation")
 
 
+Network = Union[  # noqa: UP007 - one kind per line
+    BarabasiAlbert,
+    ErdosRenyi,
+    WattsStrogatz,
+    RandomGeometric,
+    RandomRegular,
+    Grid,
+    Ring,
+    Star,
+    PathGraph,
+    Complete,
+    FileSource,
+]
+NetworkConfig = Annotated[Network, Field(discriminator="kind")]
+
+
+class ConflictSource(Source):
+    """The links of a network, joined where they cannot be used at the same time."""
+
+    kind: Literal["conflict"] = "conflict"
+    network: NetworkConfig = Field(
+        description="The network whose links are the nodes: a topology of another kind, without seed, connected, "
+        "max_draws and redraw, which stand beside it."
+    )
+    interference: Interference = Field(
+        default="one_hop",
+        description="Links that conflict: those that share an end; two_hop: also those that an edge joins.",
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _is_drawn_by_this_source(cls, network: Network) -> Network:
+        given = sorted(network.model_fields_set & Source.model_fields.keys() - {"kind"})
+        if given:
+            raise ValueError(f"{given[0]}: has no meaning here; put it beside network")
+        return network
+
+    @field_serializer("network", mode="wrap")
+    def _without_what_is_refused(
+        self, network: Network, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in serialize(network).items()
+            if key == "kind" or key not in Source.model_fields
+        }
+
+    @property
+    def drawn_kind(self) -> str:
+        """The network's: its conflict graph is a function of it."""
+        return self.network.kind
+
+    def resolved(self, base: Path | None) -> Self:
+        """The same source with the path of a network from a file made absolute."""
+        if not isinstance(self.network, FileSource):
+            return self
+        return self.model_copy(update={"network": self.network.resolved(base)})
+
+    def draw(self, rng: np.random.Generator) -> Graph:
+        graph = conflict_graph(self.network.draw(rng), self.interference)
+        if graph.num_edges == 0:
+            raise InputError(
+                f"topology: conflict: no two of {graph.num_nodes} links conflict; give network more edges"
+            )
+        return graph
+
+
 TopologyConfig = Annotated[
-    Union[  # noqa: UP007 - one kind per line
-        BarabasiAlbert,
-        ErdosRenyi,
-        WattsStrogatz,
-        RandomGeometric,
-        RandomRegular,
-        Grid,
-        Ring,
-        Star,
-        PathGraph,
-        Complete,
-        FileSource,
-        BundleSource,
-        ChannelSource,
-    ],
+    Union[Network, BundleSource, ChannelSource, ConflictSource],  # noqa: UP007
     Field(discriminator="kind"),
 ]
 

@@ -17,14 +17,14 @@ class Transport(Protocol):
 
     rank: int
     size: int
-    rounds: int  # rounds posted so far
+    rounds: int  # number of the next round, alike on the ranks that exchange something in it
     sends: int  # physical messages sent so far
     sent_bytes: int  # physical bytes sent so far
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """Start a round: send and receive one buffer per peer. The buffers belong to the transport until completion.
 
-        All ranks count rounds alike, with or without peers, and a message matches only its own round.
+        Ranks count rounds alike, with or without peers, and a message matches only its own round.
         """
 
     def complete(self) -> None:

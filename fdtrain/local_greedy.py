@@ -1,0 +1,88 @@
+"""The local greedy solver for independent sets of large weight: a message-passing program of nodes that decide."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.graph import Neighbourhood
+from fdtrain.ledger import Ledger
+from fdtrain.transport.base import Transport
+from fdtrain.wire import Payload, Wire
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+UNDECIDED, IN, OUT = 0.0, 1.0, 2.0
+_ROUNDS = 2**20  # set aside for one solution: at most |V| + 1 are needed
+
+
+class LocalGreedy:
+    """On one topology, for samples that share their messages (SPEC §6 C; Joo and Shroff, IEEE Trans. Netw. 2009).
+
+    In the first round every node tells its weight. Then, in every round, a node that is undecided joins if it beats all
+    neighbours that are not known to be decided, or leaves if one of them is known to have joined; ties go to the lower
+    number. What it has become it tells over the links that are *live*: as long as both ends have told nothing but
+    "undecided". Both ends know that, so the rounds end without anybody asking whether they may: a node is silent when
+    all its links are dead, and a rank when all its nodes are. The result is that of greedy choice by weight over the
+    whole graph: a maximal independent set.
+    """
+
+    def __init__(self, hood: Neighbourhood, wire: Wire, transport: Transport, ledger: Ledger) -> None:
+        plan = wire.plan
+        self._wire, self._transport, self._ledger = wire, transport, ledger
+        self._n, self._own, self._columns = hood.num_nodes, plan.own, plan.columns
+        self._yields = (hood.indices < hood.ids[plan.own])[:, None]  # [m, 1] to a neighbour of equal weight
+        self._linked = np.flatnonzero(hood.degrees)
+        self._starts = plan.indptr[:-1][self._linked]
+        self._peer = np.full(len(plan.columns), -1)  # [m] the place of the neighbour's rank among the peers
+        for place, peer in enumerate(plan.peers):
+            ghosts = (plan.columns >= peer.ghosts.start) & (plan.columns < peer.ghosts.stop)
+            self._peer[ghosts] = place
+
+    def solve(self, weights: Array, phase: str) -> Flags:
+        """Which nodes join, [n, w], by `weights` [n, w], finite, of any sign; rounds count under `phase`."""
+        n, w = weights.shape
+        own, columns, transport = self._own, self._columns, self._transport
+        told = self._tell(weights, phase)
+        mine, theirs = told[own], told[columns]
+        beaten = (theirs > mine) | (self._yields & (theirs == mine))
+        layout = self._wire.layout(Payload(phase, (("states", w),)))
+        told, state = np.full((self._wire.plan.seen, w), UNDECIDED), np.full((n, w), UNDECIDED)
+        live, sent, first = np.ones((len(own), w), dtype=np.bool_), list[tuple[int, int]](), transport.rounds
+        while True:
+            known = told[columns]
+            leaves = self._any(known == IN)
+            waits = self._any(beaten & (known == UNDECIDED))
+            state[(state == UNDECIDED) & leaves] = OUT
+            state[(state == UNDECIDED) & ~waits] = IN
+            carrying = live.any(axis=1)
+            if not carrying.any():
+                break
+            peers = np.unique(self._peer[carrying])
+            peers = peers[peers >= 0]
+            layout.rows[:n] = state
+            layout.exchange_with(peers, transport)
+            told[:n] = state
+            for peer in peers:
+                ghosts = self._wire.plan.peers[peer].ghosts
+                told[ghosts] = layout.rows[ghosts]
+            sent.append((len(np.unique(own[carrying])), int(carrying.sum())))
+            live &= (told[own] == UNDECIDED) & (told[columns] == UNDECIDED)
+        transport.rounds = first + _ROUNDS  # others may have more to say to each other
+        self._ledger.record_talk(phase, "states", w, sent)
+        return state == IN
+
+    def _tell(self, weights: Array, phase: str) -> Array:
+        """Everybody's weights, as far as a node of this rank hears them, [seen, w]."""
+        layout = self._wire.layout(Payload(phase, (("weights", weights.shape[1]),)))
+        layout.rows[: self._n] = weights
+        layout.exchange(self._transport)
+        return layout.rows.copy()
+
+    def _any(self, flags: Flags) -> Flags:
+        """Whether any of a node's links has the flag, from [m, w] to [n, w]."""
+        found = np.zeros((self._n, flags.shape[1]), dtype=np.bool_)
+        if len(self._linked):
+            found[self._linked] = np.logical_or.reduceat(flags, self._starts, axis=0)
+        return found

@@ -1,0 +1,83 @@
+"""Weights and noise for link scheduling, and the held-out conflict graphs (SPEC §6 C)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain import rng
+from fdtrain.graph import Graph
+from fdtrain.losses import DISTURB, EXPLORE, SHARE, WEIGHT
+from fdtrain.service import Topology
+from fdtrain.tasks.base import Order, Samples
+from fdtrain.tasks.independent_sets import local_greedy, minimum_degree_greedy, optimum, utility
+from fdtrain.tasks.link_scheduling import LinkScheduling
+
+Array = NDArray[np.float64]
+
+
+class WeightData:
+    """Every sample has weights u ~ U(0, 1) of its own, every node's from a generator of its own. The only feature is
+    the constant 1: what nodes know of the graph they learn from each other."""
+
+    streamed = True
+
+    def __init__(self, task: LinkScheduling, held_out: Topology, batch: int, seed: int) -> None:
+        """`held_out` has the graphs for testing, drawn by task.test_seed."""
+        self.train_samples, self.test_samples = task.graphs * batch, task.test_samples
+        self._task, self._held_out, self._seed = task, held_out, seed
+
+    def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
+        raise NotImplementedError("weights are streamed")
+
+    def order(self, epoch: int) -> Order:
+        return np.arange(self.train_samples)
+
+    def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
+        return self._draw(graph, len(chosen), self._seed, "weights", t)
+
+    def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
+        graph = self._held_out.graph(k)
+        samples = self._draw(graph, self.test_samples, self._task.test_seed, "weights/test", k)
+        samples.y[..., [EXPLORE, DISTURB]] = 0.0
+        samples.x[..., 1:] = 0.0
+        return graph, samples
+
+    def baselines(self, t: int) -> Mapping[str, float]:
+        return {}
+
+    def test_baselines(self, k: int) -> Mapping[str, float]:
+        graph, samples = self.test(self._held_out.graph(k), k)
+        u, share = samples.y[..., WEIGHT], samples.y[..., SHARE]
+        chosen = {"degree_greedy": minimum_degree_greedy(graph, u)}
+        if self._task.optimum_within:
+            chosen["optimum"] = optimum(graph, u, time_limit=self._task.optimum_within)
+        return {name: float(utility(share, sets).mean()) for name, sets in chosen.items()}
+
+    @cached_property
+    def held_out(self) -> list[tuple[Graph, Array]]:
+        """Every held-out graph, with the weights [test_samples, V] that are drawn on it."""
+        found = []
+        for k in range(self._task.test_graphs):
+            graph, samples = self.test(self._held_out.graph(k), k)
+            found.append((graph, samples.y[..., WEIGHT]))
+        return found
+
+    def _draw(self, graph: Graph, samples: int, seed: int, purpose: str, step: int) -> Samples:
+        nodes, task = graph.num_nodes, self._task
+        drawn = np.empty((nodes, 3, samples))
+        for node in range(nodes):
+            drawn[node] = rng.generator(seed, purpose, step, node).random((3, samples))
+        u, explore, disturb = (np.ascontiguousarray(part.T) for part in drawn.swapaxes(0, 1))
+        y = np.empty((samples, nodes, 4))
+        y[..., WEIGHT] = u
+        y[..., SHARE] = u / utility(u, local_greedy(graph, u))[:, None]
+        y[..., EXPLORE] = task.exploration * (2.0 * explore - 1.0)
+        y[..., DISTURB] = task.disturbance * (2.0 * disturb - 1.0)
+        x = np.ones((samples, nodes, 1))
+        return Samples(
+            x if task.critic.kind == "central" else np.concatenate([x, y[..., EXPLORE, None]], axis=2), y
+        )
