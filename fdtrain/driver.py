@@ -165,6 +165,7 @@ def lead(
         observer.minibatches(rows)
 
     if directory is not None:
+        directory.write_held_out(experiment.held_out())
         log_here = partial(log_to, directory.logs.absolute())
         team.order(log_here)
         log_here(team)

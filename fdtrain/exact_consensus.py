@@ -33,7 +33,9 @@ from fdtrain.trials import Trials, relative
 
 Array = NDArray[np.float64]
 
-LEAST_EPSILON = 1e-6  # of Adam: what is 0 but for rounding, as 1 − Σ_j S_ij is, must not become a step of size α
+LEAST_EPSILON = (
+    1e-6  # of Adam: what is 0 but for rounding, as 1 − Σ_j S_ij is, must not become a step of size α
+)
 COMPLETE_NODES = 32  # exact consensus is shown on a complete graph of at most so many nodes
 
 

@@ -44,6 +44,7 @@ class Experiment:
     theta: Array  # [V, p] initial parameters
     oracle: Oracle
     critic: Callable[[], Critic | None]  # as it is at the start
+    held_out: Callable[[], dict[str, NDArray[Any]]]  # what is tested on, to be written out
     rate: Rate  # α of every update
 
     @property
@@ -108,7 +109,15 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
     return Experiment(
-        config, job, problem.topology, data, problem.initial(), problem.oracle, problem.critic, rate
+        config,
+        job,
+        problem.topology,
+        data,
+        problem.initial(),
+        problem.oracle,
+        problem.critic,
+        problem.held_out,
+        rate,
     )
 
 

@@ -15,7 +15,7 @@ from fdtrain.models import ModelConfig
 from fdtrain.optimizers import MixingConfig, OptimizerConfig
 from fdtrain.section import kinds_in, models_in
 from fdtrain.tasks import TaskConfig
-from fdtrain.topology.sources import TopologyConfig
+from fdtrain.topology.sources import NetworkConfig, TopologyConfig
 from fdtrain.yamlfile import shown
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -26,6 +26,7 @@ _TAGGED: dict[str | None, Any] = {
     "task": TaskConfig,
     None: TopologyConfig,
     "topology": TopologyConfig,
+    "network": NetworkConfig,
     "mixing": MixingConfig,
     "lr_schedule": RateConfig,
     "optimizer": OptimizerConfig,

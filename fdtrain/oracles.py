@@ -159,10 +159,19 @@ class SchedulingOracle:
     tolerance = 1e-10  # standardising z divides by a small number
 
     def __init__(
-        self, actor: reference.Model, critic: reference.Critic, shift: Shift, phi: Array, lr: float
+        self,
+        actor: reference.Model,
+        critic: reference.Critic,
+        shift: Shift,
+        phi: Array,
+        *,
+        samples: int,
+        lr: float,
     ) -> None:
-        """`phi` are the critic's parameters at the start, `lr` is its Adam's α."""
-        self._actor, self._critic, self._shift, self._lr = actor, critic, shift, lr
+        """`phi` are the critic's parameters at the start; it learns from so many samples of a mini-batch, by Adam with
+        α = `lr`."""
+        self._actor, self._critic, self._shift = actor, critic, shift
+        self._samples, self._lr = samples, lr
         self._steps, self._start = reference.Recursion("adam"), phi
         self._state = self._steps.start(phi)
 
@@ -195,9 +204,12 @@ class SchedulingOracle:
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
 
     def fresh(self) -> SchedulingOracle:
-        return SchedulingOracle(self._actor, self._critic, self._shift, self._start, self._lr)
+        return SchedulingOracle(
+            self._actor, self._critic, self._shift, self._start, samples=self._samples, lr=self._lr
+        )
 
     def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
+        samples = Samples(samples.x[: self._samples], samples.y[: self._samples])
         explored = self._z(graph, samples, theta) + samples.y[..., EXPLORE]
         u, S = samples.y[..., WEIGHT], self._shift.of(graph)
         wanted = reference.target(u, reference.greedy(graph.adjacency(), explored * u))

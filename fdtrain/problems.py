@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ class Problem:
     redraw_every: int | None = None  # mini-batches; None: static
     critic: Callable[[], Critic | None] = _no_critic  # as it is at the start
     critic_kind: CriticKind | None = None
+    held_out: Callable[[], dict[str, NDArray[Any]]] = dict  # what is tested on, to be written out
 
 
 def make_problem(config: Config) -> Problem:
@@ -178,12 +179,13 @@ def _link_scheduling(config: Config) -> Problem:
     model, oracle, critic = _with_critic(actor, section.shift, task.critic, config.seed)
     source = config.topology.model_copy(update=_HELD_OUT)
     held_out = TopologyService(source, task.test_seed, purpose="topology/test")
+    data = WeightData(task, held_out, config.training.batch, config.seed)
     draw = partial(initial_parameters, model, section.init, graph.num_nodes, config.seed)
     return Problem(
         model,
         network,
         Utility(),
-        WeightData(task, held_out, config.training.batch, config.seed),
+        data,
         topology,
         partial(_awake, oracle, graph, draw),
         oracle,
@@ -191,6 +193,7 @@ def _link_scheduling(config: Config) -> Problem:
         redraw_every=None if redraw is None else redraw.every,
         critic=critic,
         critic_kind=task.critic.kind,
+        held_out=data.held_out,
     )
 
 
@@ -207,7 +210,11 @@ def _with_critic(
         return twin, TwinOracle(pair, S), _no_critic
     central = partial(CentralCritic, section, seed)
     judge = reference.Critic(section.sizes, slope, section.l2)
-    return actor, SchedulingOracle(model, judge, S, central().phi, section.lr), central
+    return (
+        actor,
+        SchedulingOracle(model, judge, S, central().phi, samples=section.samples, lr=section.lr),
+        central,
+    )
 
 
 def _awake(oracle: SchedulingOracle | TwinOracle, graph: Graph, draw: Callable[..., Array]) -> Array:

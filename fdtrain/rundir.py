@@ -32,6 +32,7 @@ _CONTENTS = (
     "verify.json",
     "theta.npz",
     "network.npz",
+    "heldout.npz",
     "environment.json",
     "report.html",
 )
@@ -211,6 +212,11 @@ class RunDirectory:
     def write_theta(self, theta: NDArray[np.float64]) -> None:
         """Write ``theta.npz``: `theta` [V, p]."""
         np.savez(self.path / "theta.npz", theta=theta)
+
+    def write_held_out(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write ``heldout.npz``, if there is something: the graphs and samples that are tested on."""
+        if arrays:
+            np.savez_compressed(self.path / "heldout.npz", **arrays)
 
     def write_network(self, graph: Graph, node_loss: NDArray[np.float64]) -> None:
         """Write ``network.npz``: the last topology, and the measure of each node on the test samples."""

@@ -41,6 +41,8 @@ class Published(Section):
     mse_test: Positive | None = Field(default=None, description="Final test MSE.")
     rate_train: Positive | None = Field(default=None, description="Final sum rate of training.")
     rate_test: Positive | None = Field(default=None, description="Final sum rate on the test samples.")
+    ratio_train: Positive | None = Field(default=None, description="Final utility ratio of training.")
+    ratio_test: Positive | None = Field(default=None, description="Final utility ratio on held-out graphs.")
 
     def of(self, side: str) -> float | None:
         """The result on the ``train`` or ``test`` samples, whatever the measure."""
@@ -60,11 +62,11 @@ class Variant(Section):
 class Target(Section):
     """A value to reach; adds the columns epochs_to_target and rounds_to_target."""
 
-    metric: Literal["mse_train", "mse_test", "disagreement", "rate_train", "rate_test"] = Field(
-        description="What must reach it."
-    )
+    metric: Literal[
+        "mse_train", "mse_test", "disagreement", "rate_train", "rate_test", "ratio_train", "ratio_test"
+    ] = Field(description="What must reach it.")
     value: float = Field(
-        description="Reached at the first epoch at which the metric is at most this; a rate, at least.",
+        description="Reached at the first epoch at which the metric is at most this; a rate or ratio, at least.",
         allow_inf_nan=False,
     )
 

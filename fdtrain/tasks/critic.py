@@ -48,7 +48,12 @@ class CentralCritic:
         return self._state.theta[0]
 
     def sensitivity(self, graph: Graph, z: Array) -> Array:
-        S, found = self._shift(graph), np.empty_like(z)
+        distinct, which = np.unique(z, axis=1, return_inverse=True)
+        found: Array = self._sensitivity(self._shift(graph), distinct)[:, which]
+        return found
+
+    def _sensitivity(self, S: Array, z: Array) -> Array:
+        found = np.empty_like(z)
         for start in range(0, z.shape[1], _CHUNK):
             part = slice(start, start + _CHUNK)
             walk = _Walk(self._layers(self.phi), S, z[:, part], self._config.negative_slope)
@@ -58,6 +63,7 @@ class CentralCritic:
         return found
 
     def learn(self, graph: Graph, z: Array, utility: Array) -> None:
+        z, utility = z[:, : self._config.samples], utility[:, : self._config.samples]
         S, total = self._shift(graph), 0.0
         gradient = np.zeros_like(self.phi)
         for start in range(0, z.shape[1], _CHUNK):

@@ -21,6 +21,12 @@ class Critic(Section):
     hidden: int = Field(default=64, description="Width of the hidden layers.", ge=1, le=10_000)
     layers: int = Field(default=5, description="Graph convolutions.", ge=1, le=100)
     negative_slope: float = Field(default=0.2, description="Slope of leaky_relu below 0.", ge=0, le=1)
+    samples: int = Field(
+        default=20,
+        description="m, the samples of a mini-batch from which a central critic learns, and the draws of the "
+        "disturbance, which sample b shares with b + m.",
+        ge=1,
+    )
     lr: Positive = Field(default=1e-4, description="Adam's α, of a central critic.")
     l2: float = Field(
         default=5e-4,
@@ -73,29 +79,33 @@ class LinkScheduling(TaskSection):
 
     @classmethod
     def complete(cls, content: dict[str, Any]) -> None:
-        """The published settings, with samples in waves of 10: what they send of the gradient is w·|θ| numbers."""
+        """The published settings, with the samples of a mini-batch in one wave."""
         topology = content.setdefault(
             "topology", {"kind": "erdos_renyi", "nodes": 100, "mean_degree": [2, 25]}
         )
         if isinstance(topology, dict):
-            content["topology"] = {"redraw": {"every": 1}, "connected": False, **topology}
+            content["topology"] = {"connected": False, **topology}
+            if topology.get("kind") == "erdos_renyi":
+                content["topology"] = {"redraw": {"every": 1}, **content["topology"]}
         model = content.setdefault("model", {})
         if isinstance(model, dict):
             content["model"] = {**_ACTOR, **model}
         training = content.setdefault("training", {})
         if not isinstance(training, dict):
             return
-        training = {"epochs": 22, "batch": 100, "log_every": 50, **training}
-        if isinstance(training["batch"], int):
-            training.setdefault("wave", min(10, training["batch"]))
+        content["training"] = training = {"epochs": 22, "batch": 100, "log_every": 50, **training}
+        training.setdefault("wave", training["batch"])
         optimizer = content.setdefault("optimizer", {})
         if isinstance(optimizer, dict) and "kind" not in optimizer:
             centralized = training.get("mode") == "centralized"
-            kind = "adam" if centralized else "naive_adam"
-            content["optimizer"] = optimizer = {"kind": kind, "lr": 5e-5, "updates": "sample", **optimizer}
+            content["optimizer"] = optimizer = {
+                "kind": "adam" if centralized else "naive_adam",
+                "lr": 5e-5,
+                **optimizer,
+            }
         if isinstance(optimizer, dict) and optimizer.get("kind") in ("naive_adam", "naive_sgd"):
-            training.setdefault("scheme", "per_sample")
-        content["training"] = training
+            by_sample = optimizer.get("updates") == "sample"
+            training.setdefault("scheme", "per_sample" if by_sample else "per_batch")
 
     def of_one_minibatch(self, batch: int) -> dict[str, Any]:
         return {"graphs": 1, "test_graphs": 1, "test_samples": 1}

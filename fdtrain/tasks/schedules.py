@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +57,14 @@ class WeightData:
             chosen["optimum"] = optimum(graph, u, time_limit=self._task.optimum_within)
         return {name: float(utility(share, sets).mean()) for name, sets in chosen.items()}
 
-    @cached_property
-    def held_out(self) -> list[tuple[Graph, Array]]:
-        """Every held-out graph, with the weights [test_samples, V] that are drawn on it."""
-        found = []
+    def held_out(self) -> dict[str, NDArray[Any]]:
+        """Every held-out graph: ``edges`` [M, 3], its number and the two ends, and ``weights`` [graphs, samples, V]."""
+        edges, weights = [], []
         for k in range(self._task.test_graphs):
             graph, samples = self.test(self._held_out.graph(k), k)
-            found.append((graph, samples.y[..., WEIGHT]))
-        return found
+            edges.append(np.insert(graph.edges(), 0, k, axis=1))
+            weights.append(samples.y[..., WEIGHT])
+        return {"edges": np.concatenate(edges), "weights": np.stack(weights)}
 
     def _draw(self, graph: Graph, samples: int, seed: int, purpose: str, step: int) -> Samples:
         nodes, task = graph.num_nodes, self._task
@@ -76,7 +76,7 @@ class WeightData:
         y[..., WEIGHT] = u
         y[..., SHARE] = u / utility(u, local_greedy(graph, u))[:, None]
         y[..., EXPLORE] = task.exploration * (2.0 * explore - 1.0)
-        y[..., DISTURB] = task.disturbance * (2.0 * disturb - 1.0)
+        y[..., DISTURB] = task.disturbance * (2.0 * disturb[np.arange(samples) % task.critic.samples] - 1.0)
         x = np.ones((samples, nodes, 1))
         return Samples(
             x if task.critic.kind == "central" else np.concatenate([x, y[..., EXPLORE, None]], axis=2), y
