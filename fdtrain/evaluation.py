@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,18 +19,16 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.minibatches import MinibatchRow
-from fdtrain.npz import Archive
-from fdtrain.rundir import is_complete
 from fdtrain.sizes import Size
 from fdtrain.tasks.channel_data import ChannelData, SyntheticChannels
 from fdtrain.tasks.power_allocation import PowerAllocation
 from fdtrain.team import Team
 from fdtrain.topology.channels import ChannelTopology
+from fdtrain.trained import Parameters, check_fits, config_file, notes_on, on_nodes, read_theta
 from fdtrain.yamlfile import apply_override
 
 Array = NDArray[np.float64]
 Content = dict[str, Any]
-Parameters = Literal["mean", "each"]
 Density = Literal["same", "fixed"]
 
 # What overrides may change: how channels are drawn, and in what portions they are used.
@@ -58,16 +55,14 @@ def read_run(path: Path, overrides: Sequence[str] = (), seed: int | None = None)
         InputError: it is no run, or one of a task that has no other sizes; a file is missing or damaged; an override
             changes what belongs to the model, or what the evaluation itself sets.
     """
-    file = path / "config.yaml"
-    if not os.path.isfile(file):  # Path.is_file raises on a name that is too long
-        raise InputError(f"{path}: holds no config.yaml; name the directory of a run")
+    file = config_file(path)
     base = configuration.load(file)
     prepare = PREPARED.get(base.task.kind)
     if prepare is None:
         raise InputError(
             f"{path}: is a run of {base.task.kind}, which has no other sizes; known: {', '.join(PREPARED)}"
         )
-    theta = _read_theta(path)
+    theta = read_theta(path)
     content, pairs, notes = prepare(base, len(theta))
     for override in overrides:
         key = override.partition("=")[0]
@@ -81,36 +76,11 @@ def read_run(path: Path, overrides: Sequence[str] = (), seed: int | None = None)
         training["wave"] = min(training["wave"], training["batch"])
     if seed is not None:
         content["seed"] = seed
-    if not is_complete(path):
-        notes.append(f"{path} did not reach its end: these are the parameters of its last finished epoch")
+    notes += notes_on(path)
     recipe = configuration.from_mapping(content, source=str(file))
     trained = Trained(recipe, theta, pairs, tuple(notes))
-    wanted = build(_of_size(trained, pairs, 1, "same")).job.model.num_parameters
-    if theta.shape[1] != wanted:
-        raise InputError(
-            f"{path / 'theta.npz'}: has {theta.shape[1]} parameters per node, the model of config.yaml {wanted}"
-        )
+    check_fits(path, theta, build(_of_size(trained, pairs, 1, "same")).job.model)
     return trained
-
-
-def _read_theta(path: Path) -> Array:
-    file = path / "theta.npz"
-    if not os.path.isfile(file):
-        raise InputError(f"{path}: holds no theta.npz; the run finished no epoch")
-    try:
-        with file.open("rb") as stream:
-            found = Archive(stream)["theta"]
-    except KeyError:
-        raise InputError(f"{file}: has no array 'theta'") from None
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-    if found.dtype != np.float64 or found.ndim != 2 or len(found) == 0:
-        raise InputError(f"{file}: 'theta' must be float64 [V, p], found {found.dtype} {list(found.shape)}")
-    if not np.isfinite(found).all():
-        raise InputError(f"{file}: has parameters that are not finite: the run diverged")
-    return found
 
 
 def _prepare_power_allocation(base: Config, nodes: int) -> tuple[Content, int, list[str]]:
@@ -173,14 +143,6 @@ def make_experiment(
         data=ChannelData(channels, topology, task, config.seed),
         theta=on_nodes(trained.theta, pairs, parameters),
     )
-
-
-def on_nodes(theta: Array, nodes: int, parameters: Parameters) -> Array:
-    """θ [nodes, p] from that of V trained nodes: the mean of all on every node, or row i mod V on node i."""
-    if parameters == "each":
-        return theta[np.arange(nodes) % len(theta)]
-    mean = theta[0] + (theta - theta[0]).mean(axis=0)  # equal rows stay as they are, to the bit
-    return np.tile(mean, (nodes, 1))
 
 
 class HeldOut(SyntheticChannels):

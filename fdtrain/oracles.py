@@ -185,9 +185,11 @@ class SchedulingOracle:
         return self._actor.summed_pullback(*self._pulled(graph, samples, theta), theta)
 
     def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
-        measure, gradients = self.shared_by_sample(graph, samples, theta)
-        total: Array = gradients.sum(axis=0)
-        return measure, total
+        S, x, dz = self._pulled(graph, samples, theta)
+        if _alike(x):  # then z is, and the gradient is linear in dz
+            x, dz = x[:1], dz.sum(axis=0, keepdims=True)
+        gradient: Array = self._actor.shared_pullback(S, x, dz, theta).sum(axis=0)
+        return self.measure(graph, samples, theta), gradient
 
     def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
         pulled = self._pulled(graph, samples, theta)
@@ -224,12 +226,14 @@ class SchedulingOracle:
         return z
 
     def _z(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        z: Array = self._actor.forward(self._shift.of(graph), samples.x, theta)[..., 0]
-        return z
+        x = samples.x[:1] if _alike(samples.x) else samples.x
+        z: Array = self._actor.forward(self._shift.of(graph), x, theta)[..., 0]
+        return np.broadcast_to(z, samples.x.shape[:2])
 
     def _pulled(self, graph: Graph, samples: Samples, theta: Array) -> tuple[reference.Matrix, Array, Array]:
-        S, z = self._shift.of(graph), self._z(graph, samples, theta)
-        dz = self._critic.sensitivity(S, z + samples.y[..., DISTURB], self._state.theta)
+        S, disturbed = self._shift.of(graph), self._z(graph, samples, theta) + samples.y[..., DISTURB]
+        distinct, which = np.unique(disturbed, axis=0, return_inverse=True)
+        dz = self._critic.sensitivity(S, distinct, self._state.theta)[which]
         return S, samples.x, dz[..., None]
 
 
@@ -288,6 +292,11 @@ class TwinOracle:
 def _drawn(samples: Samples, theta: Array) -> tuple[Array, Array, Array, Array]:
     """e and u [B, V], θ, and x [B, V, 1]."""
     return samples.y[..., EXPLORE], samples.y[..., WEIGHT], theta, samples.x[..., :1]
+
+
+def _alike(x: Array) -> bool:
+    """Whether all samples have the same features [B, V, g_0]."""
+    return bool((x == x[:1]).all())
 
 
 def _utilities(graph: Graph, samples: Samples, z: Array) -> Array:
