@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fdtrain import __version__
-from fdtrain.commands import evaluate, look, measure, study, train
+from fdtrain.commands import evaluate, look, measure, schedule, study, train
 from fdtrain.driver import VerificationError
 from fdtrain.errors import DivergenceError, InputError, RunFailedError
 from fdtrain.jobs import reports_to_launcher
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "bench": measure.bench,
     "report": study.report,
     "evaluate": evaluate.evaluate,
+    "schedule": schedule.schedule,
 }
 
 app = typer.Typer(

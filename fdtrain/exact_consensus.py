@@ -92,7 +92,8 @@ def _on_gradients(trials: Trials, minibatches: int, topology: TopologyService) -
 def _complete(samples: Samples, nodes: int) -> Samples:
     """The samples of the first nodes; channels without a link get one, as weak as the weakest that there is.
 
-    By constant features the nodes of a complete graph could not be told apart, and had nothing to learn: they get others.
+    By constant features the nodes of a complete graph could not be told apart, and had nothing to learn: they get
+    others.
     """
     x, y, H = samples.x[:, :nodes], samples.y[:, :nodes], samples.channels
     if H is None:

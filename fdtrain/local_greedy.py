@@ -59,19 +59,19 @@ class LocalGreedy:
             carrying = live.any(axis=1)
             if not carrying.any():
                 break
-            peers = np.unique(self._peer[carrying])
-            peers = peers[peers >= 0]
+            peers = [place for place in np.unique(self._peer[carrying]).tolist() if place >= 0]
             layout.rows[:n] = state
             layout.exchange_with(peers, transport)
             told[:n] = state
-            for peer in peers:
-                ghosts = self._wire.plan.peers[peer].ghosts
+            for place in peers:
+                ghosts = self._wire.plan.peers[place].ghosts
                 told[ghosts] = layout.rows[ghosts]
             sent.append((len(np.unique(own[carrying])), int(carrying.sum())))
             live &= (told[own] == UNDECIDED) & (told[columns] == UNDECIDED)
         transport.rounds = first + _ROUNDS  # others may have more to say to each other
         self._ledger.record_talk(phase, "states", w, sent)
-        return state == IN
+        chosen: Flags = state == IN
+        return chosen
 
     def _tell(self, weights: Array, phase: str) -> Array:
         """Everybody's weights, as far as a node of this rank hears them, [seen, w]."""

@@ -103,9 +103,9 @@ class NegativeSumRate:
 
 @dataclass(frozen=True)
 class Utility:
-    """ℓ_i = −share_i if node i was chosen, as output 0 has it, and else 0: what its weight is of the weights that are chosen without
-    training, which comes with the label (SPEC §6 C). The measure is the utility ratio, summed over the nodes for the
-    network. Which nodes are chosen has no gradient: a critic stands for it (:mod:`fdtrain.turns`).
+    """ℓ_i = −share_i if node i was chosen, as output 0 has it, and else 0: what its weight is of the weights that are
+    chosen without training, which comes with the label (SPEC §6 C). The measure is the utility ratio, summed over the
+    nodes for the network. Which nodes are chosen has no gradient: a critic stands for it (:mod:`fdtrain.turns`).
     """
 
     def per_node(self, output: Array, label: Array) -> Array:

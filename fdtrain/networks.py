@@ -80,8 +80,8 @@ class Wiring(Protocol):
 class ShiftNetwork:
     """A graph with weights A_ij that all samples share, seen through a graph shift operator S (SPEC §1).
 
-    Under a normalised shift every node needs a neighbour, unless `isolated` nodes are welcome: their row of S is 0. Then
-    it is the graph that needs an edge.
+    Under a normalised shift every node needs a neighbour, unless `isolated` nodes are welcome: their row of S is 0.
+    Then it is the graph that needs an edge.
     """
 
     shift: str
@@ -96,7 +96,7 @@ class ShiftNetwork:
             raise InputError(
                 f"topology: a graph of {graph.num_nodes} nodes without an edge; give it more edges"
             )
-        strength = np.asarray(graph.adjacency().sum(axis=1))
+        strength = np.asarray(graph.adjacency().sum(axis=1), dtype=np.float64)
         self._check(strength, np.arange(graph.num_nodes), graph.degrees)
 
     def _check(self, strength: Array, ids: NDArray[np.int64], degrees: NDArray[np.int64]) -> None:

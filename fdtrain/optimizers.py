@@ -105,8 +105,8 @@ def check_scheme(scheme: str, kind: str, optimizer: Optimizer[Any]) -> None:
         return
     if optimizer.by_sample:
         raise InputError(
-            f"training.scheme: {scheme} has no consensus on the gradient of every sample, which optimizer.updates: sample "
-            "needs; use per_sample, or optimizer.updates: batch"
+            f"training.scheme: {scheme} has no consensus on the gradient of every sample, which "
+            "optimizer.updates: sample needs; use per_sample, or optimizer.updates: batch"
         )
     if optimizer.mixes_gradient:
         raise InputError(

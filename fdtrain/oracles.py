@@ -61,6 +61,11 @@ class Oracle(Protocol):
     ) -> list[Mixed]:
         """The local gradients as `schedule` has them mixed: of the whole mini-batch, of every wave, of every sample."""
 
+    def decisions(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
+    ) -> list[reference.GreedyCost]:
+        """What the nodes of every wave send to decide who is on, from θ [V, p]; of tasks where they do."""
+
     def fresh(self) -> Oracle:
         """The oracle as it is before the first mini-batch."""
 
@@ -102,6 +107,11 @@ class RegressionOracle:
         W = reference.mixing_matrix(graph.adjacency(), *rule)
         parts = _cut(samples, _stops(schedule))
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
+
+    def decisions(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
+    ) -> list[reference.GreedyCost]:
+        return []
 
     def fresh(self) -> RegressionOracle:
         return self
@@ -146,6 +156,11 @@ class AllocationOracle:
         if schedule.exchange == "after_wave":
             return [Mixed(own, gradient) for own, gradient in zip(W, gradients, strict=True)]
         return [Mixed(W.mean(axis=0), gradients.sum(axis=0))]
+
+    def decisions(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
+    ) -> list[reference.GreedyCost]:
+        return []
 
     def fresh(self) -> AllocationOracle:
         return self
@@ -205,6 +220,11 @@ class SchedulingOracle:
         parts = _cut(samples, _stops(schedule))
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
 
+    def decisions(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
+    ) -> list[reference.GreedyCost]:
+        return _decisions(graph, samples, self._z(graph, samples, theta), schedule)
+
     def fresh(self) -> SchedulingOracle:
         return SchedulingOracle(
             self._actor, self._critic, self._shift, self._start, samples=self._samples, lr=self._lr
@@ -249,9 +269,7 @@ class TwinOracle:
         return float(self.node_measures(graph, samples, theta).sum())
 
     def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        rows = np.broadcast_to(theta, (graph.num_nodes, theta.shape[-1]))
-        e, _, *given = _drawn(samples, rows)
-        return _utilities(graph, samples, self.model.forward(self.shift.of(graph), e, *given)[0])
+        return _utilities(graph, samples, self._z(graph, samples, theta))
 
     def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
         return self.model.summed_gradients(self.shift.of(graph), *_drawn(samples, theta))
@@ -276,6 +294,11 @@ class TwinOracle:
             Mixed(W, self.local_gradients(graph, part, theta)) for part in _cut(samples, _stops(schedule))
         ]
 
+    def decisions(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
+    ) -> list[reference.GreedyCost]:
+        return _decisions(graph, samples, self._z(graph, samples, theta), schedule)
+
     def fresh(self) -> TwinOracle:
         return self
 
@@ -287,6 +310,11 @@ class TwinOracle:
         rows = np.broadcast_to(theta, (V, theta.shape[-1]))
         z: Array = self.model.forward(self.shift.of(graph), np.zeros((1, V)), rows)[0][0]
         return z
+
+    def _z(self, graph: Graph, samples: Samples, theta: Array) -> Array:
+        rows = np.broadcast_to(theta, (graph.num_nodes, theta.shape[-1]))
+        e, _, *given = _drawn(samples, rows)
+        return self.model.forward(self.shift.of(graph), e, *given)[0]
 
 
 def _drawn(samples: Samples, theta: Array) -> tuple[Array, Array, Array, Array]:
@@ -301,9 +329,19 @@ def _alike(x: Array) -> bool:
 
 def _utilities(graph: Graph, samples: Samples, z: Array) -> Array:
     """Every node's part [V] of the utility ratio, the mean over the samples."""
-    u, share = samples.y[..., WEIGHT], samples.y[..., SHARE]
-    chosen = reference.greedy(graph.adjacency(), (z + samples.y[..., EXPLORE]) * u)
-    found: Array = (chosen * share).mean(axis=0)
+    chosen = reference.greedy(graph.adjacency(), _priorities(samples, z))
+    found: Array = (chosen * samples.y[..., SHARE]).mean(axis=0)
+    return found
+
+
+def _decisions(graph: Graph, samples: Samples, z: Array, schedule: Schedule) -> list[reference.GreedyCost]:
+    A, weights, stops = graph.adjacency(), _priorities(samples, z), [0, *accumulate(schedule.waves)]
+    return [reference.greedy_rounds(A, weights[a:b]) for a, b in pairwise(stops)]
+
+
+def _priorities(samples: Samples, z: Array) -> Array:
+    """By what the local greedy solver chooses, (z + e) ⊙ u [B, V]."""
+    found: Array = (z + samples.y[..., EXPLORE]) * samples.y[..., WEIGHT]
     return found
 
 

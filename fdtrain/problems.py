@@ -225,8 +225,8 @@ def _awake(oracle: SchedulingOracle | TwinOracle, graph: Graph, draw: Callable[.
         if (oracle.output(graph, theta) > 0).all():
             return theta
     raise InputError(
-        f"model.init: {_ATTEMPTS:,} draws of parameters, and by each of them z = 0 at some node; use another model.init, "
-        "or an activation other than relu in the last layer"
+        f"model.init: {_ATTEMPTS:,} draws of parameters, and by each of them z = 0 at some node; use another "
+        "model.init, or an activation other than relu in the last layer"
     )
 
 

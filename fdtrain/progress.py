@@ -32,6 +32,8 @@ from fdtrain.minibatches import RECENT, MinibatchRow
 from fdtrain.service import EpochRow
 from fdtrain.verify import Comparison
 
+PHASES = {"decide": "decisions", "control": "critic"}  # of a ledger, where they are not called by their names
+
 
 class Display:
     """Lines, or on a terminal a bar with the present figures, for a person."""

@@ -216,7 +216,8 @@ class RunDirectory:
     def write_held_out(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``heldout.npz``, if there is something: the graphs and samples that are tested on."""
         if arrays:
-            np.savez_compressed(self.path / "heldout.npz", **arrays)
+            named: dict[str, Any] = arrays
+            np.savez_compressed(self.path / "heldout.npz", **named)
 
     def write_network(self, graph: Graph, node_loss: NDArray[np.float64]) -> None:
         """Write ``network.npz``: the last topology, and the measure of each node on the test samples."""

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fdtrain.minibatches import averages, title
-from fdtrain.progress import duration, size
+from fdtrain.progress import PHASES, duration, size
 from fdtrain.rundir import RunDirectory
 from fdtrain.service import EpochRow
 
@@ -43,6 +43,11 @@ def summarize(run: RunDirectory) -> RenderableType:
         for phase, field in count:
             if phase == "train" and field != "all":
                 table.add_row("", f"{field}: {size(count[phase, field]['link_bytes'])}")
+        for phase, name in PHASES.items():
+            if (phase, "all") in count:
+                spent = count[phase, "all"]
+                messages = f"{spent['link_messages']:,} messages, {size(spent['link_bytes'])}"
+                table.add_row(name, f"{messages} in {spent['rounds']:,} rounds")
         table.add_row("physical", f"{physical['link_messages']:,} sends, {size(physical['link_bytes'])}")
     table.add_row("time", f"{duration(seconds)} on {environment['ranks']} rank(s)")
     table.add_row("files", escape(str(run.path)))

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.ledger import Ledger
 from fdtrain.optimizers import PluginConfig
 from fdtrain.rounds import BYTES_PER_NUMBER
+from fdtrain.schedule import Schedule
 from fdtrain.team import Team
 from fdtrain.trajectory import OracleTrajectory, OwnTrajectory, Trajectory
 from fdtrain.trials import Trials, relative
@@ -117,7 +119,8 @@ class Verifier:
         return Comparison(4, name, error, 1e-10)
 
     def cost(self) -> list[Comparison]:
-        """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I."""
+        """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those
+        in which nodes decide, against the oracle's."""
         experiment, job = self._experiment, self._job
         outcome = self._trials.run(experiment.theta, limit=1)
         graph = experiment.topology.graph(0)
@@ -129,9 +132,26 @@ class Verifier:
             ("link messages", measured.link_messages, rounds * links),
             ("link bytes", measured.link_bytes, numbers * links * BYTES_PER_NUMBER),
         ]
-        return [
+        comparisons = [
             Comparison(
                 5, f"{name} per mini-batch: {found:,} measured, {wanted:,} by formula", abs(found - wanted), 0
+            )
+            for name, found, wanted in pairs
+        ]
+        return comparisons + self._decisions(outcome.ledger, schedule)
+
+    def _decisions(self, ledger: Ledger, schedule: Schedule) -> list[Comparison]:
+        first = next(self._trials.minibatches(1))
+        costs = self._oracle.decisions(*first, self._experiment.theta, schedule)
+        if not costs:
+            return []
+        rounds, size = sum(cost.rounds for cost in costs), BYTES_PER_NUMBER
+        sent = sum(cost.link_messages * w for cost, w in zip(costs, schedule.waves, strict=True)) * size
+        count = ledger.total["decide"]
+        pairs = [("rounds", count.rounds, rounds), ("link bytes", count.link_bytes, sent)]
+        return [
+            Comparison(
+                5, f"{name} to decide: {found:,} measured, {wanted:,} by the oracle", abs(found - wanted), 0
             )
             for name, found, wanted in pairs
         ]

@@ -140,7 +140,7 @@ def by_sorting(graph: Graph, weights: Array) -> Flags:
     """One vertex after another, the heaviest first, of equal ones the lowest number."""
     chosen = np.zeros(weights.shape, dtype=bool)
     for sample, values in enumerate(weights.T):
-        for vertex in sorted(range(len(values)), key=lambda v: (-values[v], v)):  # noqa: B023
+        for vertex in sorted(range(len(values)), key=lambda v: (-values[v], v)):
             chosen[vertex, sample] = not chosen[graph.neighbours(vertex), sample].any()
     return chosen
 
@@ -238,11 +238,11 @@ def test_it_ends_where_weights_are_not_finite() -> None:
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [3])
 def test_over_mpi(ranks: int) -> None:
     result = mpirun(ranks, ["-m", "mpi4py", __file__], timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "500 instances agree" in result.stdout
+    assert "300 instances agree" in result.stdout
 
 
 def main() -> None:
@@ -252,7 +252,7 @@ def main() -> None:
     from fdtrain.transport.mpi import MpiControl, MpiTransport
 
     team = Team(MpiTransport(MPI.COMM_WORLD.Dup(), deadline=20.0), MpiControl(MPI.COMM_WORLD.Dup()))
-    given = instances(500, seed=2)
+    given = instances(300, seed=2)
     given.append(Instance(path(40, np.random.default_rng()), np.arange(40.0)[:, None]))
     everything = team.control.gather(solve(team, given))
     if everything is not None:

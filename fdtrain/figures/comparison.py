@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ LINE = 0.2  # inches of a line of the legend
 DASHES: tuple[Any, ...] = ("-", (0, (1, 1.2)), (0, (7, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 SILENT: Any = (0, (4, 2))  # the dashes of a series that sends nothing
 BESIDE = ((0, (5, 2)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 1.5)))  # of what is no series of its own
+PUBLISHED: Any = (0, (1, 2.2))  # the dots of what is published of a series
 GREYS = ("#555555", "#777777", "#8A8A8A", "#999999")
 TAIL = 0.1  # the part of a curve that counts as its end
 
@@ -48,6 +49,7 @@ class Series:
     runs: Sequence[tuple[Array, Array]]  # x and y of every repetition
     sends: bool = True
     value: float | None = None  # what the legend tells; else the mean of the last values
+    published: float | None = None  # what others report, a horizontal line
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class _Curve:
     tail: Array  # the last part of y, of repetitions that did not diverge
     end: float  # the mean of the last values; NaN where a repetition diverged or there is none
     style: dict[str, Any]
+    level: float | None = None  # a horizontal line in addition
 
 
 def draw_comparison(
@@ -87,6 +90,7 @@ def draw_comparison(
     note: str = "",
     rises: bool = False,
     beside: Sequence[Series] = (),
+    levels: Mapping[str, float] | None = None,
     values: str = "last value",
     lower: Lower | None = None,
 ) -> None:
@@ -94,8 +98,8 @@ def draw_comparison(
 
     Repetitions with the same x become their mean in a band from minimum to maximum, which the enlargement
     leaves out; others, and those of which one diverged, are lines of their own. What `rises` is best where it is
-    highest, and on a linear axis. What stands `beside` to compare with is grey; a `lower` panel takes the place of the
-    enlargement. `values` names the numbers in the legend.
+    highest, and on a linear axis. What stands `beside` to compare with is grey, and so are `levels`, which have one
+    value all along; a `lower` panel takes the place of the enlargement. `values` names the numbers in the legend.
     `xlabel` and `ylabel` may hold mathematics, the rest is literal.
 
     Raises:
@@ -105,7 +109,9 @@ def draw_comparison(
         raise InputError(f"{path}: there is no series to draw")
     with np.errstate(all="ignore"):
         own = [_curve(one, number) for number, one in enumerate(series)]
-        others = [_grey(_curve(one, 0), number) for number, one in enumerate(beside)]
+        flat = [_level(label, value) for label, value in (levels or {}).items()]
+        others = [_curve(one, 0) for one in beside] + flat
+        others = [_grey(curve, number) for number, curve in enumerate(others)]
         curves = [*own, *others]
         seen = np.concatenate([curve.kept for curve in curves])
         span = limits(seen, np.inf if rises else 8) if len(seen) else None
@@ -134,11 +140,13 @@ def draw_comparison(
         _write_legend(figure, curves, values)
         silent = "dashed: sends nothing" if any(not one.sends for one in series) else ""
         banded = "line and band: mean and range of the repetitions" if any(one.band for one in curves) else ""
-        write_around(figure, title, [banded, note or silent])
+        dotted = any(one.published is not None for one in series)
+        write_around(figure, title, [banded, note or silent, "thin dotted lines: as published" * dotted])
 
 
 def _curve(series: Series, number: int) -> _Curve:
     runs = [(_numbers(x), _numbers(y)) for x, y in series.runs if len(y)]
+    level = series.published
     sound = [bool(np.isfinite(y[-1])) for _, y in runs]
     end = float(np.mean([y[-1] for _, y in runs])) if runs else np.nan
     end = series.value if series.value is not None and all(sound) else end
@@ -152,6 +160,7 @@ def _curve(series: Series, number: int) -> _Curve:
         runs = [(runs[0][0], stack.mean(axis=0))]
         good = np.isfinite(runs[0][0]) & np.isfinite(runs[0][1])
         band = (stack[:, good].min(axis=0), stack[:, good].max(axis=0))
+    label += "" if level is None else f" (published {level:.4g})"
     finite = [np.isfinite(x) & np.isfinite(y) for x, y in runs]
     lines = [(x[good], y[good]) for (x, y), good in zip(runs, finite, strict=True)]
     parts = [y if well else y[y <= y[:1] + np.abs(y[:1])] for (_, y), well in zip(lines, sound, strict=False)]
@@ -160,10 +169,17 @@ def _curve(series: Series, number: int) -> _Curve:
         "linestyle": DASHES[number // len(PALETTE) % len(DASHES)] if series.sends else SILENT,
         "marker": MARKERS[number % len(MARKERS)],
     }
-    kept = np.concatenate([np.empty(0), *parts, *(band or ())])
+    kept = np.concatenate([np.array([] if level is None else [level]), *parts, *(band or ())])
     tails = [y[-max(1, round(TAIL * len(y))) :] for (_, y), well in zip(lines, sound, strict=False) if well]
     tail = np.concatenate([np.empty(0), *tails])
-    return _Curve(label, [line for line in lines if len(line[0])], band, kept, tail, end, style)
+    return _Curve(label, [line for line in lines if len(line[0])], band, kept, tail, end, style, level)
+
+
+def _level(label: str, value: float) -> _Curve:
+    """What has one value all along."""
+    number = float(_numbers(np.array(value)))
+    kept = np.array([number] if np.isfinite(number) else [])
+    return _Curve(label, [], None, kept, np.empty(0), number, {}, number)
 
 
 def _grey(curve: _Curve, number: int) -> _Curve:
@@ -204,6 +220,9 @@ def _near(
 def _draw_curves(axes: Axes, curves: Sequence[_Curve], *, bands: bool) -> None:
     many = len(curves) > len(PALETTE)
     for number, curve in enumerate(curves):
+        if curve.level is not None:
+            alone = curve.style["linestyle"] if not curve.lines else PUBLISHED
+            axes.axhline(curve.level, color=curve.style["color"], linestyle=alone, linewidth=1.1, zorder=2.4)
         for x, y in curve.lines:
             step = max(1, len(x) // 5)  # markers along the line, not where those of other lines are
             marked = {*range(step * number // len(curves), len(x) - step // 3, step), len(x) - 1}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
 from fdtrain.figures.canvas import BLUE, GREEN, ORANGE, plain_log_ticks, readable, sheet
-from fdtrain.figures.minibatches import draw_minibatches
+from fdtrain.figures.minibatches import draw_levels, draw_minibatches
 from fdtrain.figures.network import NETWORK, draw_network
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.service import EpochRow
@@ -43,6 +43,7 @@ def draw_run(run: RunDirectory) -> list[Path]:
     size, unit = _bytes_unit(max(row.bytes for row in rows))
     measure = rows[0].measure
     loss = {"train": ([row.train for row in rows], ORANGE), "test": ([row.test for row in rows], BLUE)}
+    tested = run.read_test_baselines()
     stem = "loss" if measure.falls else measure.name
     spread = {"": ([row.disagreement for row in rows], GREEN)}
     figures = [
@@ -68,11 +69,12 @@ def draw_run(run: RunDirectory) -> list[Path]:
         written.append(run.figures / f"{name}.png")
         with sheet(written[-1], CURVES) as figure:
             log = curves is not loss or measure.logarithmic
-            _draw_curves(figure.add_subplot(), rows, np.asarray(x, dtype=np.float64), curves, log=log)
+            beside = tested if curves is loss else {}
+            _draw_curves(figure.add_subplot(), rows, np.asarray(x, dtype=np.float64), curves, beside, log=log)
             figure.axes[0].set(xlabel=xlabel, ylabel=ylabel)
     if lines:
         written.append(run.figures / "minibatches.png")
-        draw_minibatches(written[-1], lines, rows if is_complete(run.path) else ())
+        draw_minibatches(written[-1], lines, rows if is_complete(run.path) else (), tested)
     if (run.path / "network.npz").exists():
         graph, node_loss = run.read_network()
         written.append(run.figures / "network.png")
@@ -83,7 +85,13 @@ def draw_run(run: RunDirectory) -> list[Path]:
 
 
 def _draw_curves(
-    axes: Axes, rows: Sequence[EpochRow], x: Array, curves: dict[str, tuple[list[float], str]], *, log: bool
+    axes: Axes,
+    rows: Sequence[EpochRow],
+    x: Array,
+    curves: dict[str, tuple[list[float], str]],
+    tested: dict[str, float],
+    *,
+    log: bool,
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -95,20 +103,22 @@ def _draw_curves(
         if len(rows) <= 30:
             style |= {"marker": "o" if name == "train" else "s", "markersize": 3.5}
         axes.plot(x, np.where(good, y, np.nan), color=colour, **style)
+    seen = np.concatenate([seen, draw_levels(axes, tested)])
     if log and len(seen) and seen.min() > 0 and seen.max() / seen.min() >= 8:
         axes.set_yscale("log")
         plain_log_ticks(axes.yaxis, float(seen.min()), float(seen.max()))
     elif len(seen) == 0:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
-    elif len(rows) == 1:
+    elif len(rows) == 1 and log:
         axes.set_ylim(0, 1.25 * float(seen.max()) or 1.0)
     axes.set_xlim(0, (1.03 if len(rows) > 1 else 1.5) * x[-1])
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=bool((x == x.round()).all())))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.grid(visible=True)
     if len(curves) > 1:
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+        small: dict[str, Any] = {"fontsize": 8} if tested else {}
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2, **small)
     if not finite.all():
         first = rows[int(np.argmin(finite.all(axis=0)))].epoch
         axes.set_title(f"diverged in epoch {first:,}", loc="left", color="#B00000")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.figures.canvas import BLUE, ORANGE, PALETTE, STEPS, limits, plain_log_ticks, readable, sheet
-from fdtrain.figures.comparison import ENLARGED, Lower, Series, draw_lower
+from fdtrain.figures.comparison import BESIDE, ENLARGED, GREYS, Lower, Series, draw_lower
 from fdtrain.minibatches import (
     MinibatchRow,
     averages,
@@ -38,23 +38,30 @@ BASELINES = PALETTE[2:]
 DASHES = ("--", "-.", ":", (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 
 
-def draw_minibatches(path: Path, rows: Sequence[MinibatchRow], epochs: Sequence[EpochRow]) -> None:
+def draw_minibatches(
+    path: Path,
+    rows: Sequence[MinibatchRow],
+    epochs: Sequence[EpochRow],
+    tested: Mapping[str, float] | None = None,
+) -> None:
     """Running means over the same window of all; behind them the single mini-batches, and the tests after epochs. A
     lower panel has the run minus the baseline that is nearest to it.
 
-    `epochs` are those that the mini-batches make up, all of them finished; or none, where that is not known.
+    `epochs` are those that the mini-batches make up, all of them finished; or none, where that is not known. `tested`
+    is what baselines reach on the test samples: of those without values on mini-batches it is a horizontal line.
     """
     drawn, means = curves(rows), averages(rows)
+    alone = {name: value for name, value in (tested or {}).items() if name not in drawn}
     width, name = shared_window(drawn), nearest([means])
     at, gap = _mean(*difference(drawn, name), width) if name else (np.empty(0), np.empty(0))
     if name is None or np.isfinite(readable(gap)).sum() < 2:
         with sheet(path, ALONE) as figure:
-            _draw_upper(figure, figure.add_subplot(), rows, epochs, drawn, width)
+            _draw_upper(figure, figure.add_subplot(), rows, epochs, drawn, width, alone)
             figure.axes[0].set_xlabel("mini-batch")
         return
     with sheet(path, ENLARGED) as figure:
         upper, panel = figure.subplots(2, sharex=True)
-        _draw_upper(figure, upper, rows, epochs, drawn, width)
+        _draw_upper(figure, upper, rows, epochs, drawn, width, alone)
         lower = Lower.minus(title(name), rows[0].measure, [Series("", [(at, gap)])])
         draw_lower(panel, lower, color=ORANGE, marker="")
         panel.set_xlabel("mini-batch")
@@ -67,13 +74,14 @@ def _draw_upper(
     epochs: Sequence[EpochRow],
     drawn: Mapping[str, tuple[Array, Array]],
     width: int,
+    tested: Mapping[str, float],
 ) -> None:
     measure, means = rows[0].measure, averages(rows)
     x, single = drawn[""][0], readable(drawn[""][1])
     sound = np.isfinite(single)
     label = f"train, average {single.mean():.4g}" if sound.all() else "train"
     seen = [_draw_mean(axes, *drawn[""], width, color=ORANGE, zorder=3, linewidth=WIDE, label=label)]
-    seen.append(_draw_tests(axes, rows, epochs))
+    seen += [_draw_tests(axes, rows, epochs), draw_levels(axes, tested, values=True)]
     others = {name: curve for name, curve in drawn.items() if name}
     # Thinner than the run, and above it: where they coincide, both can be seen.
     for number, (name, (at, values)) in enumerate(others.items()):
@@ -117,6 +125,18 @@ def _draw_tests(axes: Axes, rows: Sequence[MinibatchRow], epochs: Sequence[Epoch
     few: dict[str, Any] = {"marker": "s", "markersize": 4.5} if len(x) <= 30 else {}
     axes.plot(x, y, color=BLUE, linewidth=1.1, zorder=5, clip_on=False, label="test", **few)
     return np.array(y[np.isfinite(y)])
+
+
+def draw_levels(axes: Axes, tested: Mapping[str, float], *, values: bool = False) -> Array:
+    """What other methods reach on the test samples, as grey lines, with `values` in the legend; what was drawn."""
+    drawn = readable(np.array([*tested.values()], dtype=np.float64))
+    for number, (name, value) in enumerate(zip(tested, drawn, strict=True)):
+        style: dict[str, Any] = {"color": GREYS[number % len(GREYS)]}
+        style["linestyle"] = BESIDE[number % len(BESIDE)]
+        label = f"{title(name)}, test" + (f" {value:.4g}" if values else "")
+        if np.isfinite(value):
+            axes.axhline(value, linewidth=1.1, zorder=1.5, label=label, **style)
+    return np.array(drawn[np.isfinite(drawn)])
 
 
 def _inner(values: Array) -> Array:

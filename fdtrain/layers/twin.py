@@ -83,7 +83,8 @@ class Twin:
         return Theta(self.actor.arrange(actor), self.critic.arrange(critic))
 
     def views(self, theta: Array) -> Mapping[str, Array]:
-        """Named views of `theta` [n, p]: ``Theta0_l``, ``Theta1_l`` of the actor, ``Phi0_l``, ``Phi1_l`` of the critic."""
+        """Named views of `theta` [n, p]: ``Theta0_l``, ``Theta1_l`` of the actor, ``Phi0_l``, ``Phi1_l`` of the
+        critic."""
         actor, critic = self.split(theta)
         named = {name.replace("Theta", "Phi"): part for name, part in self.critic.views(critic).items()}
         return {**self.actor.views(actor), **named}

@@ -177,7 +177,8 @@ class Critic:
     """Centralized critic: X^l = sigma(X Theta0 + S X Theta1), leaky relu, then softmax over the last layer's outputs.
 
     Input per vertex xhat = (x - mean) / (6 sqrt(var + 1e-12)) + 1/2 for x = [1, z], mean and population variance over
-    both entries of all vertices of a sample. phi [p_c], the same at all vertices: Theta0, Theta1 of each layer, row-major.
+    both entries of all vertices of a sample. phi [p_c], the same at all vertices: Theta0, Theta1 of each layer,
+    row-major.
     """
 
     sizes: tuple[int, ...] = (2, 64, 64, 64, 64, 2)
@@ -320,8 +321,8 @@ class Scheduling:
 class Twin:
     """Actor and critic at every node (beyond the paper): theta [V, p], a row is [theta^i | phi^i].
 
-    z_i: the actor's output from x, by default the constant 1; o_i: softmax of the critic on [1, z_i + e_i], not standardised.
-    Both are GCNNs (§2), the critic's before the softmax.
+    z_i: the actor's output from x, by default the constant 1; o_i: softmax of the critic on [1, z_i + e_i], not
+    standardised. Both are GCNNs (§2), the critic's before the softmax.
     """
 
     actor: Model

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fdtrain.progress import PHASES
 from fdtrain.report.compare import Group
 from fdtrain.report.read import Run
 from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Field
@@ -112,7 +113,7 @@ def ledger(runs: Sequence[Run], groups: Sequence[Group]) -> Figure | None:
             "barmode": "stack",
             "bargap": 0.3,
             "showlegend": len(runs) > 1,
-            "height": 100 + 26 * len(labels),
+            "height": (130 if len(runs) > 1 else 100) + 26 * len(labels),
             "xaxis": {"title": {"text": "bytes over links"}, "rangemode": "tozero"},
             "yaxis": {
                 "type": "category",
@@ -129,7 +130,7 @@ def _phases(run: Run) -> list[tuple[str, str, float, float]]:
     lines = [line for line in run.ledger or () if line["field"] != "all" and line["phase"] != "physical"]
     return [
         (
-            f"{line['phase']}: {PAYLOADS.get(line['field'], line['field'])}",
+            f"{PHASES.get(line['phase'], line['phase'])}: {PAYLOADS.get(line['field'], line['field'])}",
             line["field"],
             line["link_bytes"],
             line["link_messages"],
@@ -139,15 +140,16 @@ def _phases(run: Run) -> list[tuple[str, str, float, float]]:
 
 
 def _trainings(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[str, str, float, float]]:
-    """The same of the training of every group, a mean over its runs."""
+    """The same of the training of every group, a mean over its runs; what nodes decide and ask a critic is a kind."""
     bars = []
     for one in groups:
         books = [runs[r].ledger for r in one.members]
         lines = [
-            line
+            {**line, "field": PHASES[line["phase"]]} if whole else line
             for book in books
             for line in book or ()
-            if line["phase"] == "train" and line["field"] != "all"
+            for whole in [line["field"] == "all"]
+            if (line["phase"] in PHASES if whole else line["phase"] == "train")
         ]
         known = sum(bool(book) for book in books)
         for kind in dict.fromkeys(line["field"] for line in lines):

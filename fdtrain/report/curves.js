@@ -45,9 +45,9 @@ function minibatchTrace(run, trace, column) {
 function baselineTraces(axis, measure, said) {
   const shown = runs.filter((run, r) => !state.hidden.has(r) && run.minibatches);
   if (axis.column !== "minibatches" || !shown.length) return [];
-  said.add(`Training against mini-batches: the mean of the last ${[...new Set(shown.map((run) => run.minibatches.window.toLocaleString("en")))].join(" or ")}.`);
   const told = shown[0].minibatches;
   if (!measure.columns.includes(told.column)) return [];
+  said.add(`Training against mini-batches: the mean of the last ${[...new Set(shown.map((run) => run.minibatches.window.toLocaleString("en")))].join(" or ")}.`);
   if (shown.length > 1) {
     if (shown.some((run) => run.minibatches.baselines.length)) said.add("What other methods reach on the same mini-batches is drawn where only one run is shown.");
     return [];
@@ -58,6 +58,15 @@ function baselineTraces(axis, measure, said) {
   if (!told.single) return lines;
   const single = { type: "scatter", mode: "markers", ...told.single, showlegend: false, hoverinfo: "skip", meta: {}, marker: { size: 3, opacity: 0.22, color: colours()[1] } };
   return [single, ...lines];
+}
+
+/** What other methods reach on the test samples, where all runs in sight have the same. */
+function testedTraces(measure, reach) {
+  const shown = runs.filter((run, r) => !state.hidden.has(r)), told = shown[0]?.tested ?? [];
+  if (!measure.columns.some((column) => TESTS.includes(column))) return [];
+  if (shown.some((run) => JSON.stringify(run.tested) !== JSON.stringify(told))) return [];
+  return told.map(({ label, y }, k) => ({ type: "scatter", mode: "lines", x: [0, reach], y: [y, y], name: plain(label), showlegend: true,
+    line: { color: variable("dim"), width: 1.4, dash: BASELINE_DASHES[k % BASELINE_DASHES.length] }, meta: {}, hovertemplate: `<b>${plain(label)}</b><extra></extra>` }));
 }
 
 function memberTrace(r, g, axis, column, style, reach) {
@@ -152,10 +161,11 @@ function drawCurves() {
   const values = traces.flatMap((t) => t.y).filter((y) => y !== null && y > 0);
   const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), 0);
   const log = state.scale ? state.scale === "log" : !measure.linear && high / low >= 8;
-  const beside = baselineTraces(axis, measure, said);
+  const unit = unitOf(axis.column === "bytes" ? reachOf(axis) : 1);
+  const beside = [...baselineTraces(axis, measure, said), ...testedTraces(measure, reachOf(axis) / unit.size)];
   notesOn(axis, log, traces, said);
   const div = document.getElementById("curve"), both = measure.columns.length > 1, named = both || beside.length > 0;
-  const bytes = axis.column === "bytes", unit = unitOf(bytes ? reachOf(axis) : 1);
+  const bytes = axis.column === "bytes";
   const keys = both ? (axis.column === "minibatches" ? ["dash", "solid"] : ["solid", "dash"]).map((dash, k) => ({ type: "scatter", mode: "lines", x: [null], y: [null], name: ["test", "train"][k], showlegend: true,
     line: { dash, width: 2, color: runs.length === 1 ? colours()[k] : variable("dim") }, meta: {}, hoverinfo: "skip" })) : [];
   const own = {

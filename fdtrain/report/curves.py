@@ -48,11 +48,18 @@ def curves(runs: Sequence[Run], groups: Sequence[Group]) -> dict[str, Any]:
                 "silent": run.silent,
                 "status": run.status,
                 "columns": {name: _thin(values, step) for name, values in run.metrics.items()},
+                "tested": _tested(run),
             }
             | ({"minibatches": _minibatches(run, alone=len(runs) == 1)} if run.minibatches else {})
             for run in runs
         ],
     }
+
+
+def _tested(run: Run) -> list[dict[str, Any]]:
+    """What other methods reach on the test samples."""
+    known = {name: value for name, value in run.test_baselines.items() if finite(value) is not None}
+    return [{"label": f"{minibatches.title(name)}, test {y:.4g}", "y": y} for name, y in known.items()]
 
 
 def _vertical(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ function inked(trace, others) {
   if (ink === "outline") return { ...trace, marker: { ...trace.marker, line: { color: variable("ground"), width: 0.8 } } };
   if (ink === undefined) return trace;
   if (!(ink in INKS) && !others.includes(ink)) others.push(ink);
-  const number = ink in INKS ? INKS[ink] : 4 + others.indexOf(ink);
+  const number = ink in INKS ? INKS[ink] : 4 + (others.indexOf(ink) % 3);
   return { ...trace, marker: { ...trace.marker, color: colourOf(number) } };
 }
 

@@ -65,6 +65,7 @@ def render(runs: Sequence[Run], notes: Sequence[str], title: str | None = None) 
         "environments": tables.by_group(singles, differing([run.environment for run in runs])),
         "environment": tables.pairs(common([run.environment for run in runs])),
         "bytes": ledger is not None,
+        "phases": {line["phase"] for run in runs for line in run.ledger or ()},
         "data": embed({"curves": curves.curves(runs, groups), "figures": figures, "chosen": str(chosen)}),
         "style": Markup(_asset("page.css")),
         "scripts": [Markup(_asset(f"{name}.js")) for name in SCRIPTS],

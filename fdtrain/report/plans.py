@@ -75,9 +75,13 @@ def _build(run: Run) -> Schedule | str:
 
 
 def _key(content: dict[str, Any]) -> str:
-    """What a schedule may depend on: model, training and optimizer, but for real numbers such as rates."""
-    return json.dumps([_without_reals(content.get(part)) for part in ("model", "training", "optimizer")],
-                      default=str)  # fmt: skip
+    """What a schedule may depend on: model, training, optimizer and critic, but for real numbers such as rates."""
+    task = content.get("task")
+    parts = [
+        *map(content.get, ("model", "training", "optimizer")),
+        isinstance(task, dict) and task.get("critic"),
+    ]
+    return json.dumps([_without_reals(part) for part in parts], default=str)
 
 
 def _without_reals(content: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fdtrain.minibatches import averages, title
-from fdtrain.progress import size
+from fdtrain.progress import PHASES, size
 from fdtrain.report.cells import (
     NONE,
     Cell,
@@ -240,7 +240,8 @@ def ledger(run: Run) -> Table:
         rounds = Cell(NONE) if physical else count(line["rounds"])
         radio = [Cell(NONE)] * 2 if physical else [count(line["radio_messages"]), amount(line["radio_bytes"])]
         link = [count(line["link_messages"]), amount(line["link_bytes"])]
-        rows.append([Cell(line["phase"]), Cell("MPI sends" if physical else kind), rounds, *radio, *link])
+        phase = PHASES.get(line["phase"], line["phase"])
+        rows.append([Cell(phase), Cell("MPI sends" if physical else kind), rounds, *radio, *link])
     return Table(head, rows)
 
 

@@ -38,12 +38,12 @@ def by_data(sweep: SweepConfig, complete: pl.DataFrame) -> Groups:
     """A row of the table for every data set on which baselines were evaluated, in groups that differ by the seed;
     with the labels that tell the groups apart.
 
-    Runs have the same data if all baselines have the same averages. An axis does not change the data if some of its
+    Runs have the same data if all baselines have the same values. An axis does not change the data if some of its
     labels share them.
     """
     sets: dict[tuple[float | None, ...], list[Row]] = {}
     for row in complete.iter_rows(named=True):
-        means = tuple(row[name] for name in sweep.baselines)
+        means = tuple(row.get(name) for name in (*sweep.baselines, *sweep.tested))
         if any(mean is not None for mean in means):
             sets.setdefault(means, []).append(row)
     axes = []
@@ -62,6 +62,17 @@ def called(baseline: str, labels: dict[str, str]) -> str:
     return title(baseline) + (f", {describe(labels)}" if labels else "")
 
 
+def levels(sweep: SweepConfig, complete: pl.DataFrame) -> dict[str, float]:
+    """What other methods reach on the test samples, means over the data sets of a group."""
+    found = {}
+    for column in sweep.tested:
+        for labels, rows in by_data(sweep, complete):
+            values = [row[column] for row in rows if row[column] is not None]
+            if values:
+                found[called(column.removesuffix("_test"), labels)] = float(np.mean(values))
+    return found
+
+
 class Curves:
     """Running means of everything that a figure against mini-batches shows, and what has to be said about them."""
 
@@ -71,12 +82,14 @@ class Curves:
         self._widths: set[int] = set()
         self._without: list[str] = []
 
-    def of_runs(self, groups: Groups) -> list[figures.Series]:
-        """A series per combination of labels, with its repetitions as runs."""
+    def of_runs(self, groups: Groups, column: str) -> list[figures.Series]:
+        """A series per combination of labels, with its repetitions as runs: running means of the training, anything
+        else at the mini-batches where epochs end."""
         found = []
         for labels, rows in groups:
             label = describe(labels) or self._sweep.name
-            one = self._series(label, "", rows)
+            trained = column == self._sweep.measure.train
+            one = self._series(label, "", rows) if trained else self._after_epochs(label, column, rows)
             found.append(one)
             if len(one.runs) < len(rows):
                 self._without.append(label)
@@ -125,6 +138,16 @@ class Curves:
             with np.errstate(all="ignore"):
                 means.append(y.mean())
         return figures.Series(label, runs, value=float(np.mean(means)) if means else None)
+
+    def _after_epochs(self, label: str, column: str, rows: Sequence[Row]) -> figures.Series:
+        runs = []
+        for row in rows:
+            told = self._rows(row["directory"])
+            epochs = RunDirectory(self._out / row["directory"]).read_metrics()
+            if told:
+                x = np.array([one.epoch for one in epochs]) * (told[-1].minibatch / epochs[-1].epoch)
+                runs.append((x, np.array([one.columns()[column] for one in epochs], dtype=np.float64)))
+        return figures.Series(label, runs)
 
     def _rows(self, directory: str) -> list[MinibatchRow]:
         if directory not in self._read:

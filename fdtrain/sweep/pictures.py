@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fdtrain import figures
 from fdtrain.measure import Measure, found_in
 from fdtrain.rundir import RunDirectory
 from fdtrain.sweep.labels import describe
-from fdtrain.sweep.minibatches import Curves
+from fdtrain.sweep.minibatches import Curves, levels
 from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.schema import Figure
 
@@ -47,15 +48,7 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
         if chosen.is_empty():
             continue
         if figure.kind == "curves":
-            measure = _measure(figure.y)
-            more: dict[str, Any] = {"rises": measure is not None and not measure.falls}
-            if figure.along_minibatches:
-                along = Curves(sweep.config, out)
-                groups = _groups(sweep, chosen)
-                found, more["lower"] = along.of_runs(groups), along.beside_nearest(groups)
-                more |= {"beside": along.of_baselines(chosen), "values": "average", "note": along.note}
-            else:
-                found, more["note"] = series(sweep, chosen, out, figure)
+            found, more = _curves(sweep, chosen, out, figure)
             figures.draw_comparison(file, found, labels[0], labels[1], **more)
             written.append(file)
         elif points := scatter(sweep, chosen, figure):
@@ -64,6 +57,33 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
             figures.draw_scatter(file, points, labels[0], labels[1], linear)
             written.append(file)
     return written
+
+
+def _curves(
+    sweep: Sweep, chosen: pl.DataFrame, out: Path, figure: Figure
+) -> tuple[list[figures.Series], dict[str, Any]]:
+    """What is drawn of a figure's runs, and beside them."""
+    measure, groups = _measure(figure.y), _groups(sweep, chosen)
+    more: dict[str, Any] = {"rises": measure is not None and not measure.falls}
+    if figure.along_minibatches:
+        along = Curves(sweep.config, out)
+        found = along.of_runs(groups, figure.y)
+        if measure is not None and figure.y == measure.train:
+            more |= {"lower": along.beside_nearest(groups), "beside": along.of_baselines(chosen)}
+            more["values"] = "average"
+        more["note"] = along.note
+    else:
+        found, more["note"] = series(sweep, chosen, out, figure)
+    if measure is None:
+        return found, more
+    if figure.y == measure.test:
+        more["levels"] = levels(sweep.config, chosen)
+    column = "published_train" if figure.y == measure.train else "published_test"
+    known = [{row.get(column) for row in rows} for _, rows in groups]
+    return [
+        replace(one, published=next(iter(values)) if len(values) == 1 else None)
+        for one, values in zip(found, known, strict=True)
+    ], more
 
 
 def _name(column: str, *, final: bool) -> str:

@@ -20,8 +20,9 @@ from fdtrain.errors import InputError
 from fdtrain.explain import check
 from fdtrain.measure import Measure, measure_of
 from fdtrain.sweep.labels import describe, slug
-from fdtrain.sweep.schema import SweepConfig, Variant
+from fdtrain.sweep.schema import SCHEDULERS, SweepConfig, Variant
 from fdtrain.tasks.allocations import BASELINES
+from fdtrain.tasks.link_scheduling import LinkScheduling
 from fdtrain.tasks.power_allocation import PowerAllocation
 
 MAX_POINTS = 100_000
@@ -123,7 +124,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     if first is not None and all(point.error for point in found):
         raise InputError(f"{path}: no combination of the axes is a valid configuration; the first: {first}")
     try:
-        config = config.measured_by(_measure(found), BASELINES if _compares(found) else ())
+        config = config.measured_by(_measure(found), *_others(found))
         _check_logged(config, found)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
@@ -145,13 +146,15 @@ def _measure(found: Sequence[Point]) -> Measure:
     return first
 
 
-def _compares(found: Sequence[Point]) -> bool:
-    """Whether some runs tell what other methods reach on their mini-batches."""
+def _others(found: Sequence[Point]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The other methods of which some runs tell what they reach on mini-batches, and on the test samples."""
     configs = [point.config for point in found if point.config is not None]
-    return any(
-        isinstance(one.task, PowerAllocation) and one.task.baselines_every and one.training.log_every
-        for one in configs
-    )
+    allocated = [one for one in configs if isinstance(one.task, PowerAllocation) and one.task.baselines_every]
+    scheduled = [one.task for one in configs if isinstance(one.task, LinkScheduling)]
+    solved = any(task.optimum_within for task in scheduled)
+    logged = any(one.training.log_every for one in allocated)
+    tested = BASELINES if allocated else SCHEDULERS[: 1 + solved] if scheduled else ()
+    return BASELINES if logged else (), tested
 
 
 def _check_logged(sweep: SweepConfig, found: Sequence[Point]) -> None:

@@ -25,6 +25,8 @@ COUNTS = ("n", "failed", "n_reached")  # of the summary
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
+SCHEDULERS = ("degree_greedy", "optimum")  # other methods of link scheduling
+
 CURVE_X = ("epochs", "rounds", "bytes", "seconds", "minibatches")
 
 Among = Annotated[
@@ -139,6 +141,7 @@ class SweepConfig(Section):
     )
     _measure: Measure = PrivateAttr(default=MSE)
     _baselines: tuple[str, ...] = PrivateAttr(default=())
+    _tested: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -184,8 +187,11 @@ class SweepConfig(Section):
         if figure.colour is not None:
             _known(f"{where}.colour", figure.colour, self.axes, "axis")
 
-    def measured_by(self, measure: Measure, baselines: Iterable[str] = ()) -> Self:
-        """This sweep, of a task with that measure, whose runs tell what `baselines` reach.
+    def measured_by(
+        self, measure: Measure, baselines: Iterable[str] = (), tested: Iterable[str] = ()
+    ) -> Self:
+        """This sweep, of a task with that measure, whose runs tell what `baselines` reach on their mini-batches, and
+        those that are `tested` on the test samples.
 
         Raises:
             ValueError: it names a column of another measure, or one that there is not.
@@ -199,16 +205,13 @@ class SweepConfig(Section):
                 )
         sweep = self.model_copy()
         sweep._measure, sweep._baselines = measure, tuple(baselines)
+        sweep._tested = tuple(f"{name}_test" for name in tested)
         for k, figure in enumerate(self.figures):
             for side, metrics in (("x", CURVE_X), ("y", sweep.metrics)):
                 curves = figure.kind == "curves"
                 what = f"{side} of curves" if curves else "numeric column"
                 options = metrics if curves else sweep.numeric_columns
                 _known(f"figures.{k}.{side}", getattr(figure, side), options, what)
-            if figure.along_minibatches and figure.y != measure.train:
-                raise ValueError(
-                    f"figures.{k}.y: mini-batches have no {figure.y}; use {measure.train}, or another x"
-                )
         return sweep
 
     def _named_columns(self) -> Iterator[tuple[str, str]]:
@@ -232,6 +235,11 @@ class SweepConfig(Section):
     def baselines(self) -> tuple[str, ...]:
         """The other methods, whose averages over a run's mini-batches are columns of the table."""
         return self._baselines
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The columns of what other methods reach on the test samples: ``{name}_test``."""
+        return self._tested
 
     @property
     def reads_minibatches(self) -> bool:
@@ -261,7 +269,7 @@ class SweepConfig(Section):
         published = any(variant.published for axis in self.axes.values() for variant in axis.values())
         early = [f"{metric}_at_{epoch}" for epoch in self.snapshots for metric in self.metrics]
         results = results_of(self._measure)
-        found = (*results, *self._baselines, *NETWORK, *target, *early, *excess)
+        found = (*results, *self._baselines, *self._tested, *NETWORK, *target, *early, *excess)
         return (*found, *(PUBLISHED if published else ()))
 
     @property
@@ -280,7 +288,8 @@ class SweepConfig(Section):
         """The columns that the table would have, or could have, with that measure."""
         metrics = (*measure.columns, "disagreement")
         early = {f"{name}_at_{epoch}" for epoch in self.snapshots for name in metrics}
-        added = {*BASELINES, *NETWORK, *TARGET, *EXCESS, *PUBLISHED}
+        tested = {f"{name}_test" for name in (*BASELINES, *SCHEDULERS)}
+        added = {*BASELINES, *tested, *NETWORK, *TARGET, *EXCESS, *PUBLISHED}
         return {"status", *results_of(measure), *added, *early, "error", "directory"}
 
     @property

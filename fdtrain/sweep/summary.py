@@ -53,21 +53,30 @@ def _said(column: str, summary: pl.DataFrame) -> bool:
     return column in summary.columns and (column not in PUBLISHED or summary[column].count() > 0)
 
 
-def _baselines(sweep: Sweep, frame: pl.DataFrame) -> list[tuple[str, str, str]]:
-    """Of every baseline and group of data its name, over how many data sets its average is, and the average."""
+def _baselines(sweep: Sweep, frame: pl.DataFrame) -> list[tuple[str, str, dict[str, str]]]:
+    """Of every baseline and group of data its name, over how many data sets its averages are, and these by heading."""
     complete = labelled(frame.filter(pl.col("status") == "complete"), sweep.config)
-    found = []
-    for name in sweep.config.baselines:
+    measure, found = sweep.config.measure, []
+    tested = [column.removesuffix("_test") for column in sweep.config.tested]
+    for name in dict.fromkeys([*sweep.config.baselines, *tested]):
         for labels, rows in by_data(sweep.config, complete):
-            means = pl.Series([row[name] for row in rows if row[name] is not None], dtype=pl.Float64)
-            if len(means):
-                mean, deviation = cast(float, means.mean()), cast("float | None", means.std())
-                found.append((called(name, labels), str(len(means)), _spread(mean, deviation)))
+            averages, count = {}, 0
+            for side, column in (("train", name), ("test", f"{name}_test")):
+                known = [row[column] for row in rows if row.get(column) is not None]
+                means = pl.Series(known, dtype=pl.Float64)
+                if known:
+                    mean, deviation = cast(float, means.mean()), cast("float | None", means.std())
+                    averages[f"{measure.name} {side}"] = _spread(mean, deviation)
+                    count = max(count, len(known))
+            if averages:
+                found.append((called(name, labels), str(count), averages))
     return found
 
 
 def _evaluated(sweep: Sweep) -> str:
-    """On which mini-batches the baselines are evaluated."""
+    """On what the baselines are evaluated."""
+    if not sweep.config.baselines:
+        return "on the same test samples"
     tasks = [point.config.task for point in sweep.points if point.config is not None]
     every = {one.baselines_every for one in tasks if isinstance(one, PowerAllocation)} - {0}
     same = "averages over the same mini-batches"
@@ -87,7 +96,7 @@ def _summary(
     sweep: Sweep,
     summary: pl.DataFrame,
     cells: dict[str, Cell],
-    baselines: Sequence[tuple[str, str, str]],
+    baselines: Sequence[tuple[str, str, dict[str, str]]],
     fold: int | None = None,
 ) -> Table:
     """The table, with the baselines in lines of their own; `fold`: the width at which labels are folded."""
@@ -104,8 +113,9 @@ def _summary(
         table.add_row(*labels, str(line["n"]), *(cell(line) for cell in cells.values()))
     if baselines:
         table.add_row()
-    for name, number, average in baselines:
-        table.add_row(escape(name), *[""] * (len(headings) - 1), number, average)
+    for name, number, averages in baselines:
+        values = [averages.get(heading, "") for heading in cells]
+        table.add_row(escape(name), *[""] * (len(headings) - 1), number, *values)
     return table
 
 

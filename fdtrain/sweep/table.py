@@ -191,6 +191,9 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
     if sweep.reads_minibatches and run.has_minibatches():
         found = averages(run.read_minibatches())
         row |= {name: found[name].mean for name in sweep.baselines if name in found}
+    if sweep.tested:
+        tested = {f"{name}_test": value for name, value in run.read_test_baselines().items()}
+        row |= {column: tested[column] for column in sweep.tested if column in tested}
     if sweep.target is not None:
         target = sweep.target
         rises = target.metric in measure.columns and not measure.falls

@@ -26,9 +26,9 @@ class CentralCritic:
     normalized Laplacian.
 
     X^0 = (X − mean)/(6 std) + 1/2 for X = [1, z], mean and standard deviation over both columns and all nodes of a
-    sample: so it shows by how much z exceeds its own spread, on which the choice by z ⊙ u depends. The first output is to be u_i if i is chosen, and else 0, the
-    second the rest to 1; the loss is the RMSE over samples, nodes and outputs, plus l2 Σ φ². The objective of those who
-    ask is minus the mean over nodes of the first output.
+    sample: so it shows by how much z exceeds its own spread, on which the choice by z ⊙ u depends. The first output is
+    to be u_i if i is chosen, and else 0, the second the rest to 1; the loss is the RMSE over samples, nodes and
+    outputs, plus l2 Σ φ². The objective of those who ask is minus the mean over nodes of the first output.
     """
 
     def __init__(self, config: Critic, seed: int) -> None:
@@ -45,7 +45,8 @@ class CentralCritic:
     @property
     def phi(self) -> Array:
         """φ [p]: Φ0_1, Φ1_1, Φ0_2, …, each row-major."""
-        return self._state.theta[0]
+        flat: Array = self._state.theta[0]
+        return flat
 
     def sensitivity(self, graph: Graph, z: Array) -> Array:
         distinct, which = np.unique(z, axis=1, return_inverse=True)

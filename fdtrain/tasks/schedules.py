@@ -40,7 +40,7 @@ class WeightData:
         return self._draw(graph, len(chosen), self._seed, "weights", t)
 
     def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
-        graph = self._held_out.graph(k)
+        graph = self.held_out_graph(k)
         samples = self._draw(graph, self.test_samples, self._task.test_seed, "weights/test", k)
         samples.y[..., [EXPLORE, DISTURB]] = 0.0
         samples.x[..., 1:] = 0.0
@@ -50,18 +50,22 @@ class WeightData:
         return {}
 
     def test_baselines(self, k: int) -> Mapping[str, float]:
-        graph, samples = self.test(self._held_out.graph(k), k)
+        graph, samples = self.test(self.held_out_graph(k), k)
         u, share = samples.y[..., WEIGHT], samples.y[..., SHARE]
         chosen = {"degree_greedy": minimum_degree_greedy(graph, u)}
         if self._task.optimum_within:
             chosen["optimum"] = optimum(graph, u, time_limit=self._task.optimum_within)
         return {name: float(utility(share, sets).mean()) for name, sets in chosen.items()}
 
+    def held_out_graph(self, k: int) -> Graph:
+        """Held-out graph k."""
+        return self._held_out.graph(k)
+
     def held_out(self) -> dict[str, NDArray[Any]]:
         """Every held-out graph: ``edges`` [M, 3], its number and the two ends, and ``weights`` [graphs, samples, V]."""
         edges, weights = [], []
         for k in range(self._task.test_graphs):
-            graph, samples = self.test(self._held_out.graph(k), k)
+            graph, samples = self.test(self.held_out_graph(k), k)
             edges.append(np.insert(graph.edges(), 0, k, axis=1))
             weights.append(samples.y[..., WEIGHT])
         return {"edges": np.concatenate(edges), "weights": np.stack(weights)}
