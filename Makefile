@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 export OMP_NUM_THREADS := 1
 
-.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-start long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-table1 study-topologies wheel clean
+.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-links bench-start long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-fig2c paper-fig2c-short ceiling-fig2c paper-table1 study-topologies wheel clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-bench: bench-pure bench-packed bench-channels bench-start
+bench: bench-pure bench-packed bench-channels bench-links bench-start
 
 # A round of training against a bare exchange of the same bytes: at most 2.0
 bench-pure: $(VENV)/.run
@@ -43,6 +43,10 @@ bench-packed: $(VENV)/.run
 # A mini-batch of power allocation, from the drawing of its channels to the update: at most 20 ms
 bench-channels: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench minibatches paper/power_allocation --ranks 2 --repeats 200
+
+# A conflict graph of link scheduling, from its drawing to the update: at most 180 ms, 3 minutes for 1000
+bench-links: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench minibatches paper/link_scheduling --ranks 2 --repeats 200
 
 # From the command to the first round of 100 ranks: at most 12 s
 bench-start: $(VENV)/.run
@@ -63,6 +67,18 @@ paper-fig2b: $(VENV)/.run
 # The same in short: 500 mini-batches each
 paper-fig2b-short: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain sweep paper/fig2b task.minibatches=500 --out runs/fig2b-short
+
+# Fig. 2(c): link scheduling, 5500 conflict graphs each, three seeds; a figure and a table beside the published figures
+paper-fig2c: $(VENV)/.run
+	timeout 10800 $(BIN)/fdtrain sweep paper/fig2c
+
+# The same in short: 100 graphs each
+paper-fig2c-short: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain sweep paper/fig2c training.epochs=2 task.graphs=50 --out runs/fig2c-short
+
+# How far the actor of Fig. 2(c) gets if it is trained on the held-out graphs themselves, by the utility itself
+ceiling-fig2c: $(VENV)/.dev
+	timeout 3600 $(BIN)/python -m pytest tests/long_ceiling.py -s
 
 # Table I: formula, plan and wire, for the published L and B, and for others
 paper-table1: $(VENV)/.run

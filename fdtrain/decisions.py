@@ -51,14 +51,6 @@ class Decided(NamedTuple):
     ledger: Ledger
 
 
-class _Remembering(BeingTheCritic):
-    """Deciding is all that there is to a pass that does not go back, whoever the critic was."""
-
-    def finish(self, output: Array, label: Array, phase: str) -> Array:
-        self.decided = super().finish(output, label, phase)
-        return self.decided
-
-
 def decide(actor: Actor, team: Team, deal: Callable[[], Sequence[Part]] | None = None) -> list[Decided]:
     """An order: z from the actor's messages, then the local greedy solver's on z ⊙ u (SPEC §6 C), without noise.
 
@@ -68,11 +60,11 @@ def decide(actor: Actor, team: Team, deal: Callable[[], Sequence[Part]] | None =
     schedule = build(
         "inference", outline=actor.model.outline, batch=actor.samples, wave=actor.samples
     )  # one wave
-    turn, idle = _Remembering(), DSGD(Constant(1.0))
+    turn, idle = BeingTheCritic(), DSGD(Constant(1.0))  # nothing goes back, whoever the critic was
     engine = Engine(
         actor.model, actor.network, Utility(), idle, Metropolis(), team.transport, part.theta, turn
     )
     engine.rewire(part.hood, [("test", schedule)])
     engine.infer(schedule, part.rows)
-    chosen, z = np.moveaxis(turn.decided, 2, 0)
+    chosen, z = np.moveaxis(engine.finished(schedule), 2, 0)
     return team.control.gather(Decided(chosen == 1, z.copy(), engine.settle())) or []

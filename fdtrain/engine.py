@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.graph import Neighbourhood
+from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
 from fdtrain.losses import Loss, Objective
 from fdtrain.mixing import Mixing
@@ -124,6 +125,10 @@ class Engine:
         """Forward only, every node with its own θ^i; return Σ_b ℓ_i, [n]."""
         with np.errstate(all="ignore"):
             return self._run(self._passes["test", schedule], samples)
+
+    def finished(self, schedule: Schedule) -> Array:
+        """What the nodes made of the samples that were inferred last, [n, B, ·]: outputs, or decisions."""
+        return by_node(self._passes["test", schedule].output, schedule.batch)
 
     def layouts(self, schedule: Schedule) -> list[Layout]:
         """The rounds of a training `schedule` as they go over the wire."""

@@ -21,7 +21,7 @@ from fdtrain.optim.base import Optimizer
 from fdtrain.optim.clipped import Clipped
 from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.plugin import Plugin
-from fdtrain.optim.rates import Rate
+from fdtrain.optim.rates import Rate, Scaled
 from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
 from fdtrain.oracles import Oracle, Rule
 from fdtrain.problems import make_problem
@@ -83,6 +83,8 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         )
     updates = data.train_samples if config.optimizer.by_sample else minibatches
     rate = config.optimizer.rate(updates, training.epochs)
+    if problem.lr_factors is not None:
+        rate = Scaled(rate, problem.lr_factors)
     optimizer, mixing = make_optimizer(
         config, rate, problem.model.num_parameters, allow_plugins=allow_plugins
     )

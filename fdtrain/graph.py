@@ -139,6 +139,14 @@ class Graph:
 
         return csr_array((self.weights, self.indices, self.indptr), shape=(self.num_nodes, self.num_nodes))
 
+    def induced(self, nodes: NDArray[np.int64]) -> Graph:
+        """The graph of some of the nodes, ascending, and of the edges between them; they are numbered anew."""
+        A = self.adjacency()[nodes][:, nodes]
+        labels = None if self.labels is None else tuple(self.labels[node] for node in nodes)
+        positions = None if self.positions is None else self.positions[nodes]
+        indptr, indices = A.indptr.astype(np.int64), A.indices.astype(np.int64)
+        return Graph(indptr, indices, np.asarray(A.data), labels, positions)
+
     def components(self) -> int:
         """The number of connected components."""
         from scipy.sparse.csgraph import connected_components

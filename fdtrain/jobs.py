@@ -10,14 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
 from fdtrain import launcher
+from fdtrain.config import Config
 from fdtrain.driver import Observer
 from fdtrain.errors import InputError, RunFailedError
-from fdtrain.experiment import Experiment
 from fdtrain.progress import Display, Events, make_console, replay
 from fdtrain.team import Team, in_threads
 
@@ -36,7 +36,19 @@ def launched_at() -> float:
     return float(os.environ.get(LAUNCHED_VARIABLE, IMPORTED))
 
 
-def count_ranks(ranks: str, experiment: Experiment, team: Team | None) -> int:
+class Sized(Protocol):
+    """Work for the nodes of a network."""
+
+    @property
+    def nodes(self) -> int:
+        """|V|."""
+
+    @property
+    def config(self) -> Config:
+        """What it does."""
+
+
+def count_ranks(ranks: str, experiment: Sized, team: Team | None) -> int:
     """The number of ranks that ``--ranks`` asks for; under a launcher, the number it started."""
     nodes, centralized = experiment.nodes, experiment.config.training.mode == "centralized"
     if team is not None:

@@ -61,6 +61,7 @@ class Problem:
     critic: Callable[[], Critic | None] = _no_critic  # as it is at the start
     critic_kind: CriticKind | None = None
     held_out: Callable[[], dict[str, NDArray[Any]]] = dict  # what is tested on, to be written out
+    lr_factors: Array | None = None  # [p] of the learning rate; None: 1
 
 
 def make_problem(config: Config) -> Problem:
@@ -177,8 +178,10 @@ def _link_scheduling(config: Config) -> Problem:
     graph = topology.graph(0)
     network.check(graph)
     model, oracle, critic = _with_critic(actor, section.shift, task.critic, config.seed)
-    source = config.topology.model_copy(update=_HELD_OUT)
-    held_out = TopologyService(source, task.test_seed, purpose="topology/test")
+    held_out = topology
+    if redraw is not None:
+        source = config.topology.model_copy(update=_HELD_OUT)
+        held_out = TopologyService(source, task.test_seed, purpose="topology/test")
     data = WeightData(task, held_out, config.training.batch, config.seed)
     draw = partial(initial_parameters, model, section.init, graph.num_nodes, config.seed)
     return Problem(
@@ -194,7 +197,17 @@ def _link_scheduling(config: Config) -> Problem:
         critic=critic,
         critic_kind=task.critic.kind,
         held_out=data.held_out,
+        lr_factors=_lr_factors(model, task.critic.lr / config.optimizer.lr),
     )
+
+
+def _lr_factors(model: Program, critic: float) -> Array | None:
+    """A factor for the learning rate of a critic among the nodes' parameters."""
+    if not isinstance(model, Twin):
+        return None
+    factors = np.ones(model.num_parameters)
+    model.split(factors)[1][:] = critic
+    return factors
 
 
 def _with_critic(
@@ -205,8 +218,8 @@ def _with_critic(
     model = reference.Model(actor.sizes, actor.activations, actor.form, actor.negative_slope)
     if section.kind == "neighbours":
         names = (*["leaky_relu"] * (section.layers - 1), "identity")
-        twin = Twin(actor, Gcnn(section.sizes, names, actor.form, slope))
-        pair = reference.Twin(model, reference.critic_model(actor.form, section.sizes, slope))
+        twin = Twin(actor, Gcnn(section.sizes, names, actor.form, slope), section.l2)
+        pair = reference.Twin(model, reference.critic_model(actor.form, section.sizes, slope), section.l2)
         return twin, TwinOracle(pair, S), _no_critic
     central = partial(CentralCritic, section, seed)
     judge = reference.Critic(section.sizes, slope, section.l2)
@@ -268,7 +281,7 @@ _ATTEMPTS = 1000
 _HELD_OUT = {
     "redraw": Redraw(every=1),
     "seed": None,
-}  # a graph for every test mini-batch, the same for all runs
+}  # a graph for every test mini-batch, the same for all runs; a static one is tested on itself
 _PROBLEMS: dict[str, Callable[[Config], Problem]] = {
     "node_regression": _node_regression,
     "power_allocation": _power_allocation,

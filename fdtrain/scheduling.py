@@ -86,9 +86,12 @@ def read_run(path: Path) -> Trained:
         )
     theta, problem = read_theta(path), make_problem(found)
     check_fits(path, theta, problem.model)
+    model = problem.model
+    if isinstance(model, Twin):  # the critic has nothing to say any more
+        model, theta = model.actor, np.ascontiguousarray(model.split(theta)[0])
     distributed = found.training.model_copy(update={"mode": "distributed"})
     config = found.model_copy(update={"training": distributed})
-    return Trained(config, problem.model, problem.network, theta, tuple(notes_on(path)))
+    return Trained(config, model, problem.network, theta, tuple(notes_on(path)))
 
 
 def read_conflicts(name: str, interference: Interference) -> tuple[Graph, list[str]]:
@@ -309,8 +312,7 @@ def _parts(request: Request, share: Array, ranks: int) -> list[Part]:
     """What the ranks are handed, each of its own vertices."""
     graph, u = request.graph, request.weights
     theta = on_nodes(request.trained.theta, request.nodes, request.parameters)
-    x = np.zeros((request.nodes, len(u), request.trained.model.inputs))  # the constant 1, and no noise
-    x[..., 0] = 1.0
+    x = np.ones((request.nodes, len(u), 1))
     y = np.zeros((request.nodes, len(u), 4))
     y[..., WEIGHT], y[..., SHARE] = u.T, share.T
     hoods = neighbourhoods(graph, block(request.nodes, ranks), ranks)
@@ -367,13 +369,11 @@ def render(request: Request, found: Scheduled, heading: str) -> str:
         size = chosen.sum() / samples
         shown = f"{size:,.0f}" if samples == 1 else f"{size:,.1f}"
         values.add_row(name, format(means[name], spec), f"{(worth / plain).mean():.4f}", shown)
-    twin = isinstance(request.trained.model, Twin)
     cost = _table("", "rounds", "messages", "bytes")
     kinds = [("setup", "degrees"), ("test", "features"), ("test", "weights"), ("test", "states")]
     counts = [found.ledger.fields[kind] for kind in kinds]
     for (_, kind), count in zip(kinds, counts, strict=True):
-        title = "features of actor and critic" if kind == "features" and twin else kind
-        cost.add_row(title, f"{count.rounds:,}", f"{count.link_messages:,}", f"{count.link_bytes:,}")
+        cost.add_row(kind, f"{count.rounds:,}", f"{count.link_messages:,}", f"{count.link_bytes:,}")
     totals = np.array([(count.rounds, count.link_messages, count.link_bytes) for count in counts]).sum(axis=0)
     cost.add_row("in all", *(f"{total:,}" for total in totals))
     stream = io.StringIO()

@@ -99,6 +99,10 @@ def test_there_are_commands_of_every_kind() -> None:
     assert {arguments[0] for arguments in COMMANDS.values()} == set(GROUP.commands)
 
 
+FEW_GRAPHS = ["topology.nodes=10", "topology.mean_degree=[2, 4]", "task.graphs=2", "task.test_graphs=1"]
+FEW_GRAPHS += ["training.epochs=1", "training.batch=4"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command that is shown, on one rank; training for one epoch, in as few rounds as there can be."""
@@ -115,6 +119,8 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
         overrides += ["training.epochs=1", f"training.wave={settings.training.batch}"]
         if settings.task.kind == "power_allocation" and settings.task.bundle is None:
             overrides += ["task.minibatches=2", "task.test_minibatches=2"]
+        if settings.task.kind == "link_scheduling":
+            overrides += ["task.graphs=2", "task.test_graphs=2"]
         options += ["--ranks", "1", *([given["what"]] if command == "bench" else []), given["config_name"]]
     if command == "run":
         options += ["--out", str(tmp_path / "run"), "--no-figures"]
@@ -136,6 +142,11 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
             settings = config.load(resources.find_config("paper/power_allocation"), small)
             run(settings, out=path, verify=False)
         options, overrides = [*rest, "--minibatches", "1", "--ranks", "1"], []  # the last of an option counts
+    elif command == "schedule":
+        if not given["directory"].exists():
+            settings = config.load(resources.find_config("paper/link_scheduling"), FEW_GRAPHS)
+            run(settings, out=given["directory"], verify=False)
+        options, overrides = [*rest, "--ranks", "1"], []
     arguments = [command, *options, *overrides] if options else [command, *rest]
     if command == "cost":
         arguments += ["--ranks", "1"]

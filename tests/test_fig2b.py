@@ -25,6 +25,7 @@ from fdtrain.tasks.allocations import BASELINES
 
 ROOT = Path(__file__).parent.parent
 M, SEEDS = 12, (1, 2)
+TESTED = tuple(f"{name}_test" for name in BASELINES)
 CONTENT: dict[str, Any] = {
     "name": "tiny",
     "base": {
@@ -93,15 +94,20 @@ def told(folder: Path, frame: pl.DataFrame, **labels: Any) -> RunDirectory:
 
 def test_the_table_has_the_averages_of_the_baselines(done: tuple[Path, plan.Sweep, pl.DataFrame]) -> None:
     folder, sweep, frame = done
-    assert sweep.config.baselines == BASELINES
+    assert (sweep.config.baselines, sweep.config.tested) == (BASELINES, TESTED)
     for row in frame.iter_rows(named=True):
         rows = RunDirectory(folder / row["directory"]).read_minibatches()
         assert len(rows) == M
         assert row["rate_train"] == pytest.approx(np.mean([one.train for one in rows]), rel=1e-12)
         for name in BASELINES:
             assert row[name] == pytest.approx(np.mean([one.baselines[name] for one in rows]), rel=1e-12)
+        tested = RunDirectory(folder / row["directory"]).read_test_baselines()
+        assert {f"{name}_test": value for name, value in tested.items()} == {
+            name: row[name] for name in TESTED
+        }
     first, second = frame.partition_by("approach")
-    assert first.select(BASELINES).equals(second.select(BASELINES))  # the same channels
+    columns = (*BASELINES, *TESTED)
+    assert first.select(columns).equals(second.select(columns))  # the same channels
     summary = summarize(frame, sweep.config)
     assert summary["wmmse_4_mean"][0] == pytest.approx(first["wmmse_4"].mean())
     assert {*summary.columns, *frame.columns} - {"approach", "seed"} <= sweep.config.reserved
@@ -122,8 +128,9 @@ def test_baselines_are_shown_once_and_beside_what_is_published(
         "full power",
         "random power",
     ]
-    of_seeds = frame.filter(approach="distributed")["wmmse_4"]
-    assert lines[5].split()[2:] == ["2", f"{of_seeds.mean():.4g}", "±", f"{of_seeds.std():.2g}"]
+    both = [frame.filter(approach="distributed")[column] for column in ("wmmse_4", "wmmse_4_test")]
+    means = [part for of in both for part in (f"{of.mean():.4g}", "±", f"{of.std():.2g}")]
+    assert lines[5].split()[2:] == ["2", *means]
     assert lines[9].endswith("; other methods: averages over the same mini-batches")
 
 
@@ -136,11 +143,15 @@ def test_the_figure_has_runs_and_baselines(
     upper, lower = drawn[0].axes
     assert (upper.get_ylabel(), upper.get_yscale()) == ("training sum rate (bit/s/Hz)", "linear")
     assert (lower.get_xlabel(), lower.get_ylabel()) == ("mini-batch", "difference (bit/s/Hz)")
-    assert len(upper.lines) == 2 + len(BASELINES)
+    *curves, published = upper.lines
+    assert len(curves) == 2 + len(BASELINES)
+    assert published.get_ydata()[0] == 8.0
+    assert published.get_color() == curves[0].get_color()
     (legend,) = drawn[0].legends
-    texts = [text.get_text() for text in legend.get_texts()]
+    texts = [text.get_text().replace("\xa0", " ") for text in legend.get_texts()]
     assert legend.get_title().get_text() == "average, series"
-    assert {text.split("  ")[1] for text in texts} >= {"centralized", "distributed", "WMMSE 4", "full power"}
+    names = {text.split("  ")[1] for text in texts}
+    assert names >= {"centralized (published 8)", "distributed", "WMMSE 4", "full power"}
     values = [float(text.split("  ")[0]) for text in texts]
     assert values == sorted(values, reverse=True)
 
@@ -149,10 +160,9 @@ def test_the_figure_has_runs_and_baselines(
         rows = told(folder, frame, approach="distributed", seed=seed).read_minibatches()
         own.append([row.train for row in rows])
         baseline.append([row.baselines["wmmse_4"] for row in rows])
-    lines = {line.get_color(): line for line in upper.lines}
     mean = np.mean(own, axis=0)  # M is below what is smoothed
-    assert any(np.allclose(line.get_ydata(), mean, rtol=1e-12, atol=0) for line in lines.values())
-    grey = [line for line in upper.lines if line.get_linestyle() != "-"]
+    assert any(np.allclose(line.get_ydata(), mean, rtol=1e-12, atol=0) for line in curves[:2])
+    grey = [line for line in curves if line.get_linestyle() != "-"]
     assert len(grey) == len(BASELINES)
     np.testing.assert_allclose(grey[0].get_ydata(), np.mean(baseline, axis=0), rtol=1e-12)
     nearest = lower.get_title(loc="left")
@@ -231,13 +241,14 @@ def test_without_groups_baselines_still_have_a_name(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "baselines"),
-    [([], BASELINES), (["task.baselines_every=0"], ()), (["training.log_every=0"], ())],
+    ("overrides", "baselines", "tested"),
+    [([], BASELINES, TESTED), (["task.baselines_every=0"], (), ()), (["training.log_every=0"], (), TESTED)],
 )
 def test_columns_of_baselines_are_there_where_runs_tell_them(
-    tmp_path: Path, overrides: list[str], baselines: tuple[str, ...]
+    tmp_path: Path, overrides: list[str], baselines: tuple[str, ...], tested: tuple[str, ...]
 ) -> None:
-    assert load(tmp_path, {"figures": []}, overrides).config.baselines == baselines
+    config = load(tmp_path, {"figures": []}, overrides).config
+    assert (config.baselines, config.tested) == (baselines, tested)
 
 
 def figure(**change: Any) -> dict[str, Any]:
@@ -245,11 +256,10 @@ def figure(**change: Any) -> dict[str, Any]:
 
 
 WRONG: list[tuple[dict[str, Any], list[str], str]] = [
-    (figure(y="rate_test"), [], "figures.0.y: mini-batches have no rate_test; use rate_train, or another x"),
     (
-        figure(y="disagreement"),
+        figure(y="rounds"),
         [],
-        "figures.0.y: mini-batches have no disagreement; use rate_train, or another x",
+        "figures.0.y: 'rounds' is no y of curves; known: rate_train, rate_test, disagreement",
     ),
     (figure(x="minibatch"), [], "figures.0.x: 'minibatch' is no x of curves; did you mean 'minibatches'?"),
     (
@@ -258,7 +268,10 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
         "figures.0.x: the run centralized, seed 1 has no minibatches.csv; set training.log_every in the base, "
         "e.g. 100",
     ),
-    ({"axes": {"wmmse_4": {"a": {}}}}, [], "axes.wmmse_4: is a column of the table; name the axis otherwise"),
+    *(
+        ({"axes": {name: {"a": {}}}}, [], f"axes.{name}: is a column of the table; name the axis otherwise")
+        for name in ("wmmse_4", "wmmse_4_test", "optimum_test")
+    ),
 ]
 
 

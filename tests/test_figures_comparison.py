@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,31 @@ def test_repetitions_become_their_mean_in_a_band(tmp_path: Path, drawn: list[Any
     np.testing.assert_allclose([frame.get_y(), frame.get_y() + frame.get_height()], near.get_ylim())
     assert "mean and range of the repetitions" in texts(drawn[0])
     assert "dashed: sends nothing" in texts(drawn[0])
+
+
+@pytest.mark.parametrize("rises", [False, True])
+def test_what_is_published_and_what_others_reach_are_lines(
+    tmp_path: Path, drawn: list[Any], rises: bool
+) -> None:
+    series = [line("a", 1.0, 1.1, 1.2), replace(line("b", 1.0, 1.15, 1.25), published=2.0)]
+    levels = {"greedy": 3.0, "unknown": math.nan}
+    draw_comparison(tmp_path / "a.png", series, "epoch", "ratio", rises=rises, levels=levels)
+    png_size(tmp_path / "a.png")
+    axes = drawn[0].axes[0]
+    first, second, published, greedy = axes.lines
+    for item, value in ((published, 2.0), (greedy, 3.0)):
+        assert list(item.get_ydata()) == [value] * 2
+        assert list(item.get_xdata()) == [0, 1]  # of the axis
+        assert axes.get_ylim()[0] < value < axes.get_ylim()[1]
+        assert item.get_linestyle() != "-"
+    assert published.get_color() == second.get_color()
+    assert greedy.get_color() not in (first.get_color(), second.get_color())
+    assert [key.replace("\xa0", " ") for key in legend(drawn[0])] == [
+        "3.00 greedy", "1.25 b (published 2)", "1.20 a", "unknown",
+    ]  # fmt: skip
+    assert "thin dotted lines: as published" in texts(drawn[0])
+    draw_comparison(tmp_path / "a.png", [line("a", 1.0, 1.1)], "epoch", "ratio")
+    assert "published" not in texts(drawn[1])
 
 
 def test_repetitions_of_different_lengths_are_lines_of_their_own(tmp_path: Path, drawn: list[Any]) -> None:

@@ -504,20 +504,14 @@ def test_a_run_writes_what_it_did(tmp_path: Path) -> None:
 
 @needs_mpi
 def test_mpi_gives_the_bytes_of_one_process(tmp_path: Path) -> None:
-    dense = {"kind": "erdos_renyi", "nodes": V, "mean_degree": 5.0}
-    settings = sections("piggyback_do", 1, B, "receiver", sizes=[1, 2, 1], activation=LEAKY[:2])
-    for name, ranks, made in (
-        ("sample", "2", content()),
-        ("batch", "pure", content(**settings, topology=dense)),
-    ):
-        file, out = tmp_path / f"{name}.yaml", tmp_path / name
-        file.write_text(json.dumps(made))
-        fdtrain.run(made, out=tmp_path / f"{name} alone")
-        result = command("run", str(file), "--ranks", ranks, "--out", str(out), "--no-figures", "--no-verify")
-        assert result.returncode == 0, result.stderr
-        for written in ("metrics.csv", "minibatches.csv"):
-            assert (out / written).read_bytes() == (tmp_path / f"{name} alone" / written).read_bytes(), name
-        assert stored_theta(out).tobytes() == stored_theta(tmp_path / f"{name} alone").tobytes(), name
+    file, out, alone = tmp_path / "config.yaml", tmp_path / "2", tmp_path / "1"
+    file.write_text(json.dumps(content()))
+    fdtrain.run(content(), out=alone, verify=False)
+    result = command("run", str(file), "--ranks", "2", "--out", str(out), "--no-figures", "--no-verify")
+    assert result.returncode == 0, result.stderr
+    for name in ("metrics.csv", "minibatches.csv", "baselines.csv"):
+        assert (out / name).read_bytes() == (alone / name).read_bytes(), name
+    assert stored_theta(out).tobytes() == stored_theta(alone).tobytes()
 
 
 @pytest.mark.parametrize("updates", ["sample", "batch"])
@@ -544,17 +538,21 @@ NETWORKS: dict[str, Content] = {
     "a named network": {"kind": "conflict", "network": {"kind": "file", "path": "nsfnet"}},
     "a path": {"kind": "path", "nodes": 7},
     "drawn once": {"kind": "barabasi_albert", "nodes": 9, "m": 2},
+    "redrawn every second mini-batch, while an epoch has three": BASE["topology"] | {"redraw": {"every": 2}},
+    "redrawn once an epoch": {"kind": "barabasi_albert", "nodes": 9, "m": 2, "redraw": {"every": 3}},
+    "redrawn later": {"kind": "barabasi_albert", "nodes": 9, "m": 2, "redraw": {"every": 9}},
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_that_stay(name: str) -> None:
+    """Also after epochs that were tested on other graphs."""
     made = experiment(topology=NETWORKS[name])
-    assert made.job.redraw_every is None
+    assert (made.job.redraw_every is None) == ("redrawn" not in name)
     result = fdtrain.run(made.config, ranks=2)
     assert all(comparison.passed for comparison in result.comparisons)
     wanted = Followed(made, by_sample=True)
-    assert error(result.theta, wanted.theta) <= 1e-12
+    assert error(result.theta, wanted.theta) <= 1e-10
 
 
 @pytest.mark.parametrize("kind", ["ring", "complete"])
@@ -580,7 +578,7 @@ def test_early_stop() -> None:
 
 @pytest.mark.parametrize("mode", ["distributed", "centralized"])
 def test_divergence_is_told(mode: str) -> None:
-    optimizer = {"kind": "naive_sgd" if mode == "distributed" else "sgd", "lr": 1e300}
+    optimizer: Content = {"kind": "naive_sgd" if mode == "distributed" else "sgd", "lr": 1e300}
     with pytest.raises(DivergenceError, match=r"training diverged: epoch 1.*layer [1-3]"):
         fdtrain.run(content(optimizer=optimizer, training={"mode": mode, "log_every": 1}), verify=False)
 
@@ -612,8 +610,9 @@ VERIFIED: dict[str, dict[str, Content]] = {
 def test_the_verifier_confirms(name: str) -> None:
     found = verified(experiment(**VERIFIED[name]), 2)
     assert all(comparison.passed for comparison in found), found
-    numbers = [1, 5, 5, 5] if name == "inference" else [1, 2, 3, 4, 5, 5, 5]
-    assert [comparison.number for comparison in found] == numbers
+    wanted = {1, 5} if name == "inference" else {1, 2, 3, 4, 5}
+    assert {comparison.number for comparison in found} == wanted
+    assert sum(comparison.number == 5 for comparison in found) >= 3
 
 
 def failed(made: Experiment) -> list[int]:
@@ -681,7 +680,7 @@ REFUSED: dict[str, tuple[dict[str, Content], str]] = {
     "batch": ({"training": {"batch": 0}}, "training.batch: input should be greater than or equal to 1, found 0"),
     "early stop": (
         {"training": {"early_stop": {"metric": "mse_test", "patience": 1}}},
-        "early_stop.metric: the task link_scheduling is measured by its utility ratio, found 'mse_test'; use ratio_train",
+        "early_stop.metric: the task link_scheduling is measured by its utility ratio, found 'mse_test'",
     ),
     "centralized": (
         {"training": {"mode": "centralized"}, "optimizer": ADAM},

@@ -460,6 +460,80 @@ def test_two_steps_by_hand(name: str) -> None:
             np.testing.assert_allclose(optimizer.theta(state), [[theta]], rtol=1e-14)
 
 
+# ---- every sample an update
+
+BY_SAMPLE: dict[str, Callable[[Rate], Any]] = {
+    "naive_sgd": lambda r: Naive(SGD(r), by_sample=True),
+    "naive_adam": lambda r: Naive(Adam(r, **MOMENTS), by_sample=True),
+    "naive_adam, inside": lambda r: Naive(Adam(r, **MOMENTS, epsilon_form="inside"), by_sample=True),
+    "clipped naive_adam": lambda r: Clipped(Naive(Adam(r), by_sample=True), 0.7),
+}
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 1), (6, 37), (100, 171), (3, 7_001)])
+@pytest.mark.parametrize("name", BY_SAMPLE)
+def test_many_steps_at_once_are_the_same_bits(name: str, n: int, p: int) -> None:
+    """Also of nodes that are no multiple of those that are taken together, and in the middle of a training."""
+    rng, optimizer = np.random.default_rng(n), BY_SAMPLE[name](Cosine(0.3, 0.0, 5, 2))
+    assert optimizer.by_sample
+    assert optimizer.mixes_gradient
+    one = optimizer.inner if isinstance(optimizer, Clipped) else optimizer
+    theta = rng.normal(size=(n, p))
+    at_once = apart = optimizer.init(frozen(theta))
+    for w in (1, 4, 3):
+        scales = 10.0 ** rng.uniform(-9, 3, (n, w, 1))
+        grads = frozen(scales * rng.normal(size=(n, w, p)))
+        before = [array.copy() for array in arrays(at_once)]
+        after = optimizer.steps(grads, at_once)
+        for sample in range(w):
+            apart = one.step(np.full((n, p), np.nan), grads[:, sample], apart)
+        for found, wanted in zip(arrays(after), arrays(apart), strict=True):
+            assert found.tobytes() == wanted.tobytes()
+        for kept, array in zip(before, arrays(at_once), strict=True):
+            np.testing.assert_array_equal(kept, array)  # the old state is as it was
+        at_once = after
+    assert error(optimizer.theta(at_once), theta) > 1e-3
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_update_is_of_the_whole_mini_batch_unless_it_is_asked_for(name: str) -> None:
+    assert TABLE[name](RATE).by_sample is False
+
+
+def test_a_rate_falls_from_epoch_to_epoch_of_updates() -> None:
+    """10 updates by sample in an epoch, where it has 3 mini-batches; α and t of the oracle's."""
+    schedule = {"lr_schedule": {"kind": "exponential", "decay": 0.5}}
+    for updates, wanted in (("sample", 10), ("batch", 3)):
+        optimizer = {"kind": "naive_adam", "lr": 0.01, "updates": updates} | schedule
+        made = experiment({"optimizer": optimizer, "training": {"scheme": "per_sample"}})
+        assert [made.rate(t) for t in (0, wanted - 1, wanted, 2 * wanted)] == [0.01, 0.01, 0.005, 0.0025]
+        assert all(c.passed for c in verified(made, 2))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_centralized_updates_by_sample(kind: str) -> None:
+    """Every sample's gradient of the mean over the nodes, taken at the θ of the mini-batch's start."""
+    section = {"kind": kind, "lr": 0.02, "updates": "sample", "clip_norm": 0.05}
+    change: dict[str, Any] = {"optimizer": section, "training": {"mode": "centralized", "epochs": 2}}
+    made, result = experiment(change), driver.run(content(change))
+    graph, rule = made.topology.graph(0), recursion(kind)
+    train, _ = made.data.dataset(graph)
+    model: Any = made.job.model
+    oracle = reference.Model(model.sizes, model.activations, model.form)
+    S = reference.shift_matrix(graph.adjacency(), SHIFT)
+    state, clipped = rule.start(made.theta[0]), 0
+    for epoch in range(2):
+        order = made.data.order(epoch)
+        for chosen in (order[:4], order[4:8], order[8:]):
+            start = state.theta
+            for b in chosen:
+                _, gradient = oracle.shared_pass(S, train.x[[b]], train.y[[b]], start)
+                clipped += (norm := float(np.linalg.norm(gradient))) > 0.05
+                state = rule.advance(state, None, gradient * min(1.0, 0.05 / norm), 0.02)
+    assert clipped > 0
+    assert error(result.theta, np.tile(state.theta, (9, 1))) <= 1e-11
+
+
 # ---- rates and clipping
 
 
@@ -660,6 +734,9 @@ def test_centralized_training_by_hand(kind: str, clip: float | None) -> None:
 
 
 CENTRALIZED = {"mode": "centralized", "scheme": "per_batch"}
+BY_SAMPLE_UNFIT = (
+    "training.scheme: {} has no consensus on the gradient of every sample, which optimizer.updates: sample"
+)
 UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # sections optimizer and training
     ({"kind": "d_sgd", "beta1": 0.9}, {}, "optimizer.beta1: unknown key of d_sgd; known: clip_norm, kind"),
     ({"kind": "d_sgd", "clip_norm": -1}, {}, "optimizer.clip_norm: input should be greater than 0, found -1"),
@@ -720,6 +797,16 @@ UNFIT += [
 UNFIT += [
     ({"kind": kind}, CENTRALIZED, f"training.mode centralized needs sgd or adam, found {kind}")
     for kind in ("d_sgd", "naive_adam")
+]
+
+UNFIT += [
+    ({"kind": kind, "updates": "sample"}, {"scheme": scheme}, BY_SAMPLE_UNFIT.format(scheme))
+    for kind in ("naive_sgd", "naive_adam")
+    for scheme in ("per_batch", "piggyback", "piggyback_do")
+]
+UNFIT += [
+    ({"kind": kind, "updates": "sample"}, {}, f"optimizer.updates: unknown key of {kind}")
+    for kind in ("d_sgd", "d_adam", "gradient_tracking")
 ]
 
 

@@ -582,6 +582,26 @@ def test_clicks_select_hide_and_sort(text: str, tmp_path: Path) -> None:
     assert 'data-rounds="13 to 60"' in dom
 
 
+@needs_browser
+@pytest.mark.parametrize(("same", "lines"), [(True, 1), (False, 0)])
+def test_what_others_reach_on_the_test_samples_is_a_line(tmp_path: Path, same: bool, lines: int) -> None:
+    runs = [rated_run(tmp_path / name, epochs=3) for name in ("one", "two")]
+    for run, value in zip(runs, (18.5, 18.5 if same else 18.0), strict=True):
+        run.write_baselines("gcnn", Outcome(run.read_metrics(), test_baselines={"degree_greedy": value}))
+    text = page(*(run.path for run in runs), out=tmp_path / "a.html")
+    hand = """
+    const named = (y) => (document.querySelector(`fieldset [data-key="${y}"]`).click(),
+      document.getElementById("curve").data.filter((trace) => trace.name === "degree greedy, test 18.5"));
+    document.body.dataset.trained = named("rate_train").length;
+    document.body.dataset.tested = JSON.stringify(named("rate_test").map((trace) => [trace.x, trace.y]));
+    """
+    dom, console = browse(text, tmp_path, "#x=epochs", hand)
+    assert console == []
+    assert 'data-trained="0"' in dom
+    told = json.dumps([[[0, 3], [18.5, 18.5]]] * lines, separators=(",", ":"))
+    assert f'data-tested="{told}"' in dom
+
+
 def test_a_rate_is_called_so_and_has_its_unit(tmp_path: Path) -> None:
     run = rated_run(tmp_path / "run", epochs=2, minibatches=400)
     text = page(run.path, out=tmp_path / "a.html")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from fdtrain.commands.options import RanksOption
 from fdtrain.driver import Observer
 from fdtrain.errors import InputError
-from fdtrain.experiment import Experiment
 from fdtrain.jobs import count_ranks, on_ranks, repeated
 from fdtrain.outputs import check_file
 from fdtrain.team import Team
@@ -73,7 +72,7 @@ def schedule(
     request = scheduling.Request(trained, graph, scheduling.read_weights(weights, graph), parameters)
     trained.network.check(graph)
     team: Team | None = context.obj
-    count = count_ranks(ranks, cast(Experiment, request), team)  # asks for nodes and config alone
+    count = count_ranks(ranks, request, team)
     where = name if interference == "none" else f"links of {name}, {interference}"
     model = f"{trained.config.name}: trained on {len(trained.theta)} nodes; parameters: {parameters}"
 

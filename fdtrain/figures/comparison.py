@@ -160,7 +160,7 @@ def _curve(series: Series, number: int) -> _Curve:
         runs = [(runs[0][0], stack.mean(axis=0))]
         good = np.isfinite(runs[0][0]) & np.isfinite(runs[0][1])
         band = (stack[:, good].min(axis=0), stack[:, good].max(axis=0))
-    label += "" if level is None else f" (published {level:.4g})"
+    label += "" if level is None else f" (published\N{NO-BREAK SPACE}{level:.4g})"
     finite = [np.isfinite(x) & np.isfinite(y) for x, y in runs]
     lines = [(x[good], y[good]) for (x, y), good in zip(runs, finite, strict=True)]
     parts = [y if well else y[y <= y[:1] + np.abs(y[:1])] for (_, y), well in zip(lines, sound, strict=False)]
@@ -178,8 +178,10 @@ def _curve(series: Series, number: int) -> _Curve:
 def _level(label: str, value: float) -> _Curve:
     """What has one value all along."""
     number = float(_numbers(np.array(value)))
-    kept = np.array([number] if np.isfinite(number) else [])
-    return _Curve(label, [], None, kept, np.empty(0), number, {}, number)
+    known = np.isfinite(number)
+    return _Curve(
+        label, [], None, np.array([number])[[known]], np.empty(0), number, {}, number if known else None
+    )
 
 
 def _grey(curve: _Curve, number: int) -> _Curve:
@@ -220,9 +222,6 @@ def _near(
 def _draw_curves(axes: Axes, curves: Sequence[_Curve], *, bands: bool) -> None:
     many = len(curves) > len(PALETTE)
     for number, curve in enumerate(curves):
-        if curve.level is not None:
-            alone = curve.style["linestyle"] if not curve.lines else PUBLISHED
-            axes.axhline(curve.level, color=curve.style["color"], linestyle=alone, linewidth=1.1, zorder=2.4)
         for x, y in curve.lines:
             step = max(1, len(x) // 5)  # markers along the line, not where those of other lines are
             marked = {*range(step * number // len(curves), len(x) - step // 3, step), len(x) - 1}
@@ -241,6 +240,10 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], *, bands: bool) -> None:
             axes.fill_between(
                 curve.lines[0][0], *curve.band, color=curve.style["color"], alpha=0.22, linewidth=0, zorder=2
             )
+    for curve in curves:
+        if curve.level is not None:
+            dashes = PUBLISHED if curve.style["marker"] else curve.style["linestyle"]
+            axes.axhline(curve.level, color=curve.style["color"], linestyle=dashes, linewidth=1.1, zorder=2.4)
     axes.grid(visible=True)
 
 

@@ -40,6 +40,7 @@ class Twin:
 
     actor: Gcnn  # 1 to 1
     critic: Gcnn  # 2 to 2; its last activation is the identity, before the softmax
+    l2: float = 0.0  # of l2 ‖φ^i‖², a part of the error of every sample
     inputs = 2
     outputs = 3
 
@@ -91,6 +92,7 @@ class Twin:
 
     def turn(self, theta: Theta, cache: TwinCache, z: Array) -> None:
         """Begin the backward passes from `z` [n, w, 3]."""
+        cache.phi = theta.critic
         cache.objective[..., 0] = z[..., 0]
         cache.objective[..., 1] = 0.0
         top = self.layers[-1]
@@ -112,6 +114,7 @@ class TwinCache:
 
     def __init__(self, actor: Stack, critic: Stack, convolutions: Sequence[Convolution]) -> None:
         self.actor, self.critic = actor, critic
+        self.phi: Sequence[Array] = ()
         self.input = np.zeros((*actor.input.shape[:2], 2))
         self.output = np.zeros((*actor.input.shape[:2], 3))
         self.objective = np.zeros_like(critic.output)
@@ -139,6 +142,7 @@ class TwinTape:
     def __init__(self, model: Twin, n: int, waves: Sequence[int], *, trains: bool) -> None:
         self._model = model
         self._tapes = model.actor.tape(n, waves, trains=trains), model.critic.tape(n, waves, trains=trains)
+        self._waves = waves
         self._caches: dict[tuple[int, int], TwinCache] = {}
 
     def cache(self, parity: int, w: int) -> TwinCache:
@@ -151,14 +155,21 @@ class TwinTape:
         actor, critic = self._tapes
         actor.keep(wave, cache.actor)
         critic.keep(wave, cache.critic)
+        self._phi = cache.phi
 
     def gradient(self, out: Array, wave: int | None = None) -> None:
         for tape, part in self._with(out):
             tape.gradient(part, wave)
+        samples = sum(self._waves) if wave is None else self._waves[wave]
+        for part, phi in zip(self._model.arrange(out).critic, self._phi, strict=True):
+            part += 2.0 * self._model.l2 * samples * phi
 
     def by_sample(self, wave: int, out: Array) -> None:
         for tape, part in self._with(out):
             tape.by_sample(wave, part)
+        for sample in range(out.shape[1]):
+            for part, phi in zip(self._model.arrange(out[:, sample]).critic, self._phi, strict=True):
+                part += 2.0 * self._model.l2 * phi
 
     def _with(self, out: Array) -> Iterator[tuple[GcnnTape, Array]]:
         return zip(self._tapes, self._model.split(out), strict=True)

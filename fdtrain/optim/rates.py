@@ -5,8 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 Rate = Callable[[int], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """α of every parameter: that of `rate`, times its factor."""
+
+    rate: Rate
+    factors: NDArray[np.float64]  # [p]
+
+    def __call__(self, t: int) -> Any:
+        return self.rate(t) * self.factors
 
 
 @dataclass(frozen=True)

@@ -327,6 +327,7 @@ class Twin:
 
     actor: Model
     critic: Model
+    l2: float = 0.0
 
     def __post_init__(self) -> None:
         ends = tuple(model.sizes[end] for model in (self.actor, self.critic) for end in (0, -1))
@@ -353,27 +354,30 @@ class Twin:
     def local_gradients(self, S: Matrix, e: Array, u: Array, theta: Array, x: Array | None = None) -> Array:
         """[B, V, p] per sample; e, u [B, V]. To phi^i: sum_j d l_j / d phi^i, to theta^i: sum_j d(-o_j0) / d theta^i.
 
-        l_j = (o_j0 - t_j0)^2 + (o_j1 - t_j1)^2, t = target(u, greedy((z + e) u)) a constant, on the graph where
-        S_ij or S_ji is not 0. theta is not trained by l, phi not by o.
+        l_j = (o_j0 - t_j0)^2 + (o_j1 - t_j1)^2 + l2 |phi^j|^2, t = target(u, greedy((z + e) u)) a constant, on the
+        graph where S_ij or S_ji is not 0. theta is not trained by l, phi not by o.
         """
         seen, dh, dz = self._reverse(S, e, u, theta, x)
         actor, critic = self.split(theta)
         first = self.actor.pullback(S, _features(e, x), dz, actor)
-        return np.concatenate([first, self.critic.pullback(S, seen, dh, critic)], axis=2)
+        second = self.critic.pullback(S, seen, dh, critic) + 2.0 * self.l2 * critic
+        return np.concatenate([first, second], axis=2)
 
     def summed_gradients(self, S: Matrix, e: Array, u: Array, theta: Array, x: Array | None = None) -> Array:
         """[V, p]: local_gradients summed over the samples; at the published sizes those would fill gigabytes."""
         seen, dh, dz = self._reverse(S, e, u, theta, x)
         actor, critic = self.split(theta)
         first = self.actor.summed_pullback(S, _features(e, x), dz, actor)
-        return np.concatenate([first, self.critic.summed_pullback(S, seen, dh, critic)], axis=1)
+        second = self.critic.summed_pullback(S, seen, dh, critic) + 2.0 * self.l2 * len(e) * critic
+        return np.concatenate([first, second], axis=1)
 
     def shared_gradients(self, S: Matrix, e: Array, u: Array, theta: Array, x: Array | None = None) -> Array:
         """[B, p]: mean over the nodes of local_gradients with one theta [p] for all of them; e, u [B, V]."""
         seen, dh, dz = self._reverse(S, e, u, np.tile(theta, (S.shape[0], 1)), x)
         actor, critic = np.split(theta, [self.actor.num_parameters])
         first = self.actor.shared_pullback(S, _features(e, x), dz, actor)
-        return np.concatenate([first, self.critic.shared_pullback(S, seen, dh, critic)], axis=1)
+        second = self.critic.shared_pullback(S, seen, dh, critic) + 2.0 * self.l2 * critic
+        return np.concatenate([first, second], axis=1)
 
     def _reverse(
         self, S: Matrix, e: Array, u: Array, theta: Array, x: Array | None

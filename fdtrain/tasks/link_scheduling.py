@@ -27,10 +27,13 @@ class Critic(Section):
         "disturbance, which sample b shares with b + m.",
         ge=1,
     )
-    lr: Positive = Field(default=1e-4, description="Adam's α, of a central critic.")
+    lr: Positive = Field(
+        default=1e-4,
+        description="α of the critic: of its own Adam, or for its part of the nodes' parameters.",
+    )
     l2: float = Field(
         default=5e-4,
-        description="Weight of Σ φ² beside the RMSE, of a central critic.",
+        description="Weight of Σ φ² beside the RMSE or, among neighbours, the squared error.",
         ge=0,
         allow_inf_nan=False,
     )
@@ -79,7 +82,8 @@ class LinkScheduling(TaskSection):
 
     @classmethod
     def complete(cls, content: dict[str, Any]) -> None:
-        """The published settings, with the samples of a mini-batch in one wave."""
+        """The published settings, with the samples of a mini-batch in one wave, or in ten where each is an update: then
+        they send w·|θ| numbers of the gradient."""
         topology = content.setdefault(
             "topology", {"kind": "erdos_renyi", "nodes": 100, "mean_degree": [2, 25]}
         )
@@ -94,7 +98,6 @@ class LinkScheduling(TaskSection):
         if not isinstance(training, dict):
             return
         content["training"] = training = {"epochs": 22, "batch": 100, "log_every": 50, **training}
-        training.setdefault("wave", training["batch"])
         optimizer = content.setdefault("optimizer", {})
         if isinstance(optimizer, dict) and "kind" not in optimizer:
             centralized = training.get("mode") == "centralized"
@@ -103,9 +106,11 @@ class LinkScheduling(TaskSection):
                 "lr": 5e-5,
                 **optimizer,
             }
+        by_sample = isinstance(optimizer, dict) and optimizer.get("updates") == "sample"
         if isinstance(optimizer, dict) and optimizer.get("kind") in ("naive_adam", "naive_sgd"):
-            by_sample = optimizer.get("updates") == "sample"
             training.setdefault("scheme", "per_sample" if by_sample else "per_batch")
+        batch = training["batch"]
+        training.setdefault("wave", -(-batch // 10) if by_sample and isinstance(batch, int) else batch)
 
     def of_one_minibatch(self, batch: int) -> dict[str, Any]:
         return {"graphs": 1, "test_graphs": 1, "test_samples": 1}

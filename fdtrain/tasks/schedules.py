@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import rng
+from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.losses import DISTURB, EXPLORE, SHARE, WEIGHT
 from fdtrain.service import Topology
@@ -52,10 +54,14 @@ class WeightData:
     def test_baselines(self, k: int) -> Mapping[str, float]:
         graph, samples = self.test(self.held_out_graph(k), k)
         u, share = samples.y[..., WEIGHT], samples.y[..., SHARE]
-        chosen = {"degree_greedy": minimum_degree_greedy(graph, u)}
+        ratios = {"degree_greedy": float(utility(share, minimum_degree_greedy(graph, u)).mean())}
         if self._task.optimum_within:
-            chosen["optimum"] = optimum(graph, u, time_limit=self._task.optimum_within)
-        return {name: float(utility(share, sets).mean()) for name, sets in chosen.items()}
+            try:
+                best = optimum(graph, u, time_limit=self._task.optimum_within)
+                ratios["optimum"] = float(utility(share, best).mean())
+            except InputError:  # the time did not suffice
+                ratios["optimum"] = math.nan
+        return ratios
 
     def held_out_graph(self, k: int) -> Graph:
         """Held-out graph k."""

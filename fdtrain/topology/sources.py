@@ -326,6 +326,11 @@ class ConflictSource(Source):
         default="one_hop",
         description="Links that conflict: those that share an end; two_hop: also those that an edge joins.",
     )
+    links: int | None = Field(
+        default=None,
+        description="Schedule so many of the network's links, chosen at random with every draw; left out: all.",
+        ge=2,
+    )
 
     @field_validator("network")
     @classmethod
@@ -350,6 +355,19 @@ class ConflictSource(Source):
         """The network's: its conflict graph is a function of it."""
         return self.network.kind
 
+    @property
+    def is_random(self) -> bool:
+        return self.links is not None or super().is_random
+
+    @model_validator(mode="after")
+    def _has_as_many_links_after_a_redraw(self) -> Self:
+        if self.redraw is not None and self.links is None:
+            raise ValueError(
+                "redraw: another network may have another number of links, and every link is a node that trains; "
+                "set links, how many of them are to be scheduled"
+            )
+        return self
+
     def resolved(self, base: Path | None) -> Self:
         """The same source with the path of a network from a file made absolute."""
         if not isinstance(self.network, FileSource):
@@ -358,6 +376,13 @@ class ConflictSource(Source):
 
     def draw(self, rng: np.random.Generator) -> Graph:
         graph = conflict_graph(self.network.draw(rng), self.interference)
+        if self.links is not None:
+            if self.links > graph.num_nodes:
+                raise InputError(
+                    f"topology.links: {self.links}, but the network has only {graph.num_nodes}; give it more edges, or "
+                    "lower links"
+                )
+            graph = graph.induced(np.sort(rng.choice(graph.num_nodes, self.links, replace=False)))
         if graph.num_edges == 0:
             raise InputError(
                 f"topology: conflict: no two of {graph.num_nodes} links conflict; give network more edges"
