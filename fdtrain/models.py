@@ -24,6 +24,9 @@ class Init(Section):
     low: float = Field(default=0.0, description="Lower end of uniform.", allow_inf_nan=False)
     high: float = Field(default=1.0, description="Upper end of uniform.", allow_inf_nan=False)
     std: Positive = Field(default=0.1, description="Standard deviation of normal.")
+    neighbour_scale: float = Field(
+        default=1.0, description="Factor of Θ1, by which neighbours count.", ge=0, allow_inf_nan=False
+    )
     per_node: bool = Field(
         default=False, description="A draw of its own for every node, instead of one for all."
     )

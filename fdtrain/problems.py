@@ -190,7 +190,7 @@ def _link_scheduling(config: Config) -> Problem:
         Utility(),
         data,
         topology,
-        partial(_awake, oracle, graph, draw),
+        partial(_awake, actor, oracle, graph, task.start, draw),
         oracle,
         test_minibatches=task.test_graphs,
         redraw_every=None if redraw is None else redraw.every,
@@ -230,12 +230,23 @@ def _with_critic(
     )
 
 
-def _awake(oracle: SchedulingOracle | TwinOracle, graph: Graph, draw: Callable[..., Array]) -> Array:
-    """The first draw of θ by which no node of `graph` has z = 0. There the last relu has no slope: where all have it,
-    nothing is ever learned, as after one draw in five."""
+def _awake(
+    actor: Gcnn,
+    oracle: SchedulingOracle | TwinOracle,
+    graph: Graph,
+    mean: float,
+    draw: Callable[..., Array],
+) -> Array:
+    """The first draw of θ by which no node of `graph` has z = 0, with the actor's last layer scaled to a `mean` of z.
+
+    Where z = 0, the last relu has no slope: where all nodes have it, as after one draw in five, nothing is ever learned.
+    And the noise that explores has a size of its own.
+    """
     for attempt in range(_ATTEMPTS):
         theta = draw(attempt=attempt)
-        if (oracle.output(graph, theta) > 0).all():
+        z = oracle.output(graph, theta)
+        if (z > 0).all():
+            theta[:, actor.offsets[-1]] *= mean / z.mean()
             return theta
     raise InputError(
         f"model.init: {_ATTEMPTS:,} draws of parameters, and by each of them z = 0 at some node; use another "
@@ -264,7 +275,7 @@ def initial_parameters(
 
 def _draw_parameters(model: Program, init: Init | BiasedInit, draws: np.random.Generator) -> Array:
     theta = np.empty((1, model.num_parameters))
-    for part in model.views(theta).values():
+    for name, part in model.views(theta).items():
         if part.ndim == 2:  # a bias
             part[...] = init.bias if isinstance(init, BiasedInit) else 0.0
         elif isinstance(init, BiasedInit) or init.kind == "glorot_uniform":
@@ -274,6 +285,8 @@ def _draw_parameters(model: Program, init: Init | BiasedInit, draws: np.random.G
             part[...] = draws.uniform(init.low, init.high, part.shape)
         else:
             part[...] = init.std * draws.standard_normal(part.shape)
+        if isinstance(init, Init) and name.startswith("Theta1"):
+            part *= init.neighbour_scale
     return cast(Array, theta)
 
 

@@ -77,5 +77,8 @@ def _results(run: RunDirectory, last: EpochRow) -> Table | None:
         found, note = means.get(name), ""
         if found and not math.isclose(found.own, last.train, rel_tol=1e-9):
             note = f"(this run on the same {found.evaluated:,} mini-batches: {number(found.own)})"
-        table.add_row(title(name), number(found and found.mean), number(tested.get(name)), note)
+        value = tested.get(name)
+        if value is not None and math.isnan(value):
+            value, note = None, "(not known of all test samples)"
+        table.add_row(title(name), number(found and found.mean), number(value), note)
     return table

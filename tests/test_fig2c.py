@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fdtrain.report.compare import group
 from fdtrain.report.curves import curves
 from fdtrain.report.plans import plans
 from fdtrain.report.tables import ledger as ledger_table
+from fdtrain.report.tables import results
 from fdtrain.rundir import RunDirectory
 from fdtrain.summary import summarize
 from fdtrain.sweep import display, minibatches, pictures, plan
@@ -249,6 +251,27 @@ def test_the_report_of_the_sweep(done: Sweep) -> None:
             if (line["phase"], line["field"]) == (phase, "all")
         ]
         assert named[name] == pytest.approx(np.mean(alike))
+
+
+def test_an_optimum_that_took_too_long_is_unknown(tmp_path: Path, drawn: list[Any]) -> None:
+    short = [*TINY, "task.test_samples=2", "task.optimum_within=1e-6", "training.batch=4", "training.wave=4"]
+    sweep = paper(*short)
+    chosen = [point for point in sweep.points if point.labels["approach"] == "distributed"]
+    folder, sweep, frame = done_in(tmp_path, replace(sweep, points=chosen))
+    assert all(np.isnan(one.read_test_baselines()["optimum"]) for one in runs_of((folder, sweep, frame)))
+    assert frame["optimum_test"].null_count() == len(chosen)
+    groups = minibatches.by_data(sweep.config, frame)
+    assert [len(rows) for _, rows in groups] == [1]
+    assert minibatches.levels(sweep.config, frame).keys() == {"degree greedy"}
+    one = RunDirectory(folder / chosen[0].directory)
+    (line,) = [line for line in printed(summarize(one)) if line.startswith("optimum")]
+    assert line.split(maxsplit=1)[1].strip() == "(not known of all test samples)"
+    (read,), _ = read_runs([one.path])
+    shown = results(read)
+    assert shown is not None
+    assert [cell.text for cell in shown.rows[-1]] == ["optimum", "–", "–"]
+    draw_run(one)
+    assert not any("optimum" in str(line.get_label()) for line in drawn[0].axes[0].lines)
 
 
 def test_critics_differ_in_their_schedules(tmp_path: Path) -> None:

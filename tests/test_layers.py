@@ -118,6 +118,37 @@ def test_forms_differ_in_what_they_send() -> None:
     assert isinstance(Gcnn((3, 5), ("tanh",)).convolutions[0], ReceiverLayer)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("waves", [(3,), (2, 1), (2, 2, 1), (1, 1, 1, 1)])
+def test_gradients_by_sample_add_up(waves: tuple[int, ...], form: Any) -> None:
+    """Every sample's is the product of its own left and right; wave by wave, and over all of them."""
+    n, model, rng = 2, Gcnn((2, 3, 1), ("tanh", "identity"), form), np.random.default_rng(0)
+    tape, total = model.tape(n, waves, trains=True), np.zeros((n, model.num_parameters))
+    found = []
+    for wave, w in enumerate(waves):
+        cache = tape.cache(wave % 2, w)
+        for own in cache:
+            own.left[...], own.right[...] = rng.normal(size=own.left.shape), rng.normal(size=own.right.shape)
+        tape.keep(wave, cache)
+        by_sample, of_wave = np.full((n, w, model.num_parameters), np.nan), np.empty_like(total)
+        tape.by_sample(wave, by_sample)
+        tape.gradient(of_wave, wave)
+        np.testing.assert_allclose(by_sample.sum(axis=1), of_wave, rtol=1e-13, atol=1e-15)
+        for sample in range(w):
+            for own, (name, view) in zip(
+                np.repeat(np.array(cache, dtype=object), 2),
+                model.views(by_sample[:, sample]).items(),
+                strict=True,
+            ):
+                left = own.a if form == "receiver" and "Theta1" in name else own.x
+                right = own.c if form == "sender" and "Theta1" in name else own.q
+                wanted = left[:, sample, :, None] * right[:, sample, None, :]
+                np.testing.assert_array_equal(view, wanted)
+        found.append(by_sample.sum(axis=1))
+    tape.gradient(total)
+    np.testing.assert_allclose(np.sum(found, axis=0), total, rtol=1e-13, atol=1e-15)
+
+
 @pytest.mark.parametrize(("batch", "wave"), [(6, 2), (7, 3), (5, 5), (4, 1), (1, 1)])
 def test_waves_hold_the_samples_in_order(batch: int, wave: int) -> None:
     samples = np.arange(2.0 * batch * 3).reshape(2, batch, 3) + 1

@@ -186,6 +186,48 @@ def test_metrics_count_training_alone_and_add_up(topology: str) -> None:
     assert total["setup"].rounds == len([t for t in range(3 * EPOCHS) if made.job.rewires_at(t)])
 
 
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+def test_updates_by_sample_cost_a_row_for_every_sample(form: str) -> None:
+    """As many rounds of consensus as waves, times K, of w |θ| numbers."""
+    for wave in (1, 3, 4):
+        content = experiment("redrawn every second", form, wave, scheme="per_sample").config.model_dump()
+        content["optimizer"]["updates"] = "sample"
+        made = build(from_mapping(content))
+        found = measured(run(made, 3).outcome.ledger)
+        wanted = expected(made, form, wave, "idle", "per_sample")
+        for t, size in enumerate((4, 4, 2) * EPOCHS):
+            graph, more = made.topology.graph(t), 8 * 2 * PARAMETERS * (size - len(waves_of(size, wave)))
+            for kind in ("all", "consensus"):
+                wanted["train", kind]["link_bytes"] += more * 2 * graph.num_edges
+                wanted["train", kind]["radio_bytes"] += more * int((graph.degrees > 0).sum())
+        assert found == wanted
+
+
+def test_talks_last_as_long_as_the_longest() -> None:
+    """Ranks that fall silent early; each talk for itself, and beside rounds that all ranks have."""
+    a, b = Ledger(), Ledger()
+    for ledger in (a, b):
+        ledger.record("decide", {"weights": 2}, rounds=3, broadcasts=2, links=4)
+    a.record_talk("decide", "states", 2, [(2, 4), (1, 1), (1, 1)])
+    b.record_talk("decide", "states", 2, [(2, 4)])
+    a.record_talk("decide", "states", 1, [])
+    b.record_talk("decide", "states", 1, [(2, 3), (2, 3)])
+    a.record_talk("test", "states", 2, [])
+    b.record_talk("test", "states", 2, [])
+    whole = Ledger.merged([a, b])
+    radio, link = (2 + 1 + 1 + 2, 2 + 2), (4 + 1 + 1 + 4, 3 + 3)
+    states = Count(3 + 2, sum(radio), 8 * (2 * radio[0] + radio[1]), sum(link), 8 * (2 * link[0] + link[1]))
+    assert whole.fields["decide", "states"] == states
+    assert whole.fields["decide", "weights"] == Count(3, 12, 8 * 24, 24, 8 * 48)
+    assert whole.total["decide"] == Count(
+        8, 12 + states.radio_messages, 8 * 24 + states.radio_bytes,
+        24 + states.link_messages, 8 * 48 + states.link_bytes,
+    )  # fmt: skip
+    assert whole.fields["test", "states"] == whole.total["test"] == Count()
+    assert Ledger.merged([a]).fields["decide", "states"].rounds == 3
+    assert a.fields["decide", "states"].rounds == 0  # merging leaves the parts alone
+
+
 def test_record_and_merge() -> None:
     a, b = Ledger(), Ledger()
     a.record("train", {"features": 3, "slice": 1}, rounds=5, broadcasts=2, links=4)

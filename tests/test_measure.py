@@ -22,7 +22,7 @@ from fdtrain.config import from_mapping
 from fdtrain.errors import InputError
 from fdtrain.figures import Series, draw_comparison, draw_run
 from fdtrain.ledger import Ledger
-from fdtrain.measure import MSE, RATE, found_in
+from fdtrain.measure import MSE, RATE, RATIO, found_in
 from fdtrain.minibatches import (
     MinibatchRow,
     averages,
@@ -53,16 +53,21 @@ def test_measures() -> None:
     assert (RATE.column("train"), RATE.column("disagreement")) == ("rate_train", "disagreement")
     assert found_in(["epoch", "rate_train", "rate_test"]) is RATE
     assert found_in(["epoch", "mse_test"]) is MSE
+    assert (RATIO.label, RATIO.column("test")) == ("utility ratio", "ratio_test")
+    assert found_in(["epoch", "ratio_train"]) is RATIO
+    assert measure.measure_of("link_scheduling") is RATIO
     assert found_in(["epoch", "disagreement"]) is None
-    for one in (MSE, RATE):
+    assert {*measure.MEASURES} == {"mse", "rate", "ratio"}
+    for one in (MSE, RATE, RATIO):
         assert measure.MEASURES[one.name] is one
         assert one.improves(1.0, one.worst)
         assert not one.improves(1.0, 1.0)
         assert not one.improves(math.nan, one.worst)
     assert MSE.improves(0.89, 1.0, 0.1)
     assert not MSE.improves(0.91, 1.0, 0.1)
-    assert RATE.improves(1.11, 1.0, 0.1)
-    assert not RATE.improves(1.09, 1.0, 0.1)
+    for one in (RATE, RATIO):
+        assert one.improves(1.11, 1.0, 0.1)
+        assert not one.improves(1.09, 1.0, 0.1)
     assert RATE.improves(-0.89, -1.0, 0.1)  # relative to the size
     assert not RATE.improves(-0.91, -1.0, 0.1)
 

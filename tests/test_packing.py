@@ -60,6 +60,16 @@ CASES: dict[str, dict[str, Any]] = {
         "training": {"scheme": "per_sample", "consensus_rounds": 2},
         "optimizer": {"kind": "naive_adam", "epsilon_form": "inside"},
     },
+    "an update for every sample": {
+        "training": {"scheme": "per_sample", "consensus_rounds": 2},
+        "optimizer": {"kind": "naive_adam", "updates": "sample", "clip_norm": 0.7},
+    },
+    "an update for every sample, isolated nodes, redrawn, sender form": {
+        "topology": ERDOS | {"redraw": {"every": 1}},
+        "model": {"shift": "laplacian", "form": "sender"},
+        "training": {"scheme": "per_sample", "wave": 1},
+        "optimizer": {"kind": "naive_sgd", "updates": "sample"},
+    },
     "star, drawn online": {"topology": {"kind": "star", "nodes": 9}, "task": {"online": True}},
 }
 

@@ -22,7 +22,9 @@ from fdtrain.job import Job
 from fdtrain.losses import SquaredError
 from fdtrain.mixing import Metropolis
 from fdtrain.networks import ShiftNetwork
+from fdtrain.optim.adam import Adam
 from fdtrain.optim.dsgd import DSGD
+from fdtrain.optim.naive import Naive
 from fdtrain.optim.rates import Constant
 from fdtrain.programs import Part, SampleTape, check_outline, offsets, outline_of
 from fdtrain.rounds import Hop, Outline
@@ -229,13 +231,14 @@ def trained(
     *,
     epochs: int = 1,
     shift: str = "adjacency",
+    optimizer: Any = DSGD(Constant(RATE)),  # noqa: B008 - frozen
     **settings: Any,
 ) -> tuple[Job, Data, Array, Outcome]:
     """`count` samples in mini-batches of 5; the θ that training began with, and what it left."""
     rng = np.random.default_rng(7)
     data, theta = Data(samples(count, rng), samples(3, rng)), rng.normal(size=(V, len(NAMES)))
     job = Job(
-        model=Toy(), network=ShiftNetwork(shift), loss=SquaredError(), optimizer=DSGD(Constant(RATE)),
+        model=Toy(), network=ShiftNetwork(shift), loss=SquaredError(), optimizer=optimizer,
         mixing=Metropolis(), epochs=epochs, batch=B, wave=wave, scheme=scheme, train_samples=count,
         test_samples=3, **({"slices": "idle", "consensus_rounds": 1} | settings),
     )  # fmt: skip
@@ -313,6 +316,23 @@ def test_cost(wave: int) -> None:
         assert found == (rounds, rounds * links, 8 * numbers * links), scheme
         logical = sum(count.link_bytes for count in outcome.ledger.total.values())
         assert outcome.ledger.physical_bytes == logical, scheme
+
+
+@pytest.mark.parametrize("wave", [1, 3, B])
+def test_an_update_for_every_sample(wave: int) -> None:
+    """θ ← θ − α Σ_j W_ij g_j(b), b = 1 … B, with gradients that are all taken at the first θ."""
+    optimizer = Naive(Adam(Constant(RATE)), by_sample=True)
+    job, data, theta, outcome = trained(B, "per_sample", wave, 3, optimizer=optimizer)
+    S, W, state = shift_matrix("adjacency"), mixing_matrix(), Adam(Constant(RATE)).init(theta)
+    for b in range(B):
+        gradient = differences(S, theta, data.train.x[[b]], data.train.y[[b]])
+        state = optimizer.local.step(W @ gradient, state)
+    assert error(outcome.theta, state.theta) <= 1e-6
+    assert error(theta, state.theta) > 1e-2
+    assert job.schedule(B).numbers == (8 + len(NAMES)) * B
+    for ranks in (1, V):
+        packed = trained(B, "per_sample", wave, ranks, optimizer=optimizer)[-1]
+        np.testing.assert_array_equal(packed.theta, outcome.theta)
 
 
 def test_parts_lie_side_by_side() -> None:

@@ -41,7 +41,7 @@ from fdtrain.topology.sources import BundleSource
 from fdtrain.turns import BeingTheCritic
 
 Array = NDArray[np.float64]
-V, B, RATE, SLOPE = 8, 5, 0.05, 0.2
+V, B, RATE, SLOPE, L2 = 8, 5, 0.05, 0.2, 0.03
 FORMS = ("receiver", "sender")
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {  # actor, critic
     "published depth": ((1, 4, 3, 1), (2, 5, 4, 3, 6, 2)),
@@ -59,8 +59,8 @@ def make(sizes: str, form: Any) -> tuple[Twin, reference.Twin]:
     """The last layer of the actor is leaky: no z without a slope."""
     actor, critic = SIZES[sizes]
     layers = [(actor, names(actor, "leaky_relu")), (critic, names(critic, "identity"))]
-    model = Twin(*(Gcnn(*layer, form, SLOPE) for layer in layers))
-    return model, reference.Twin(*(reference.Model(*layer, form, SLOPE) for layer in layers))
+    model = Twin(*(Gcnn(*layer, form, SLOPE) for layer in layers), L2)
+    return model, reference.Twin(*(reference.Model(*layer, form, SLOPE) for layer in layers), L2)
 
 
 @dataclass
@@ -200,11 +200,11 @@ def forward(form: str, sizes: tuple[int, ...], S: Array, x: Any, theta: Any) -> 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_complex_steps(form: str) -> None:
-    """θ^i: Σ_j ∂(−o_j0)/∂θ^i, φ^i: Σ_j ∂|o_j − t_j|²/∂φ^i, for every single parameter of the smallest deep model."""
+    """θ^i: Σ_j ∂(−o_j0)/∂θ^i, φ^i: Σ_j ∂(|o_j − t_j|² + l2 |φ^j|²)/∂φ^i."""
     sizes, step = ((1, 2, 1), (2, 2, 2)), 1e-30
     made = setting("published depth", form, 3)
     layers = [(part, names(part, last)) for part, last in zip(sizes, ("leaky_relu", "identity"), strict=True)]
-    made.model = Twin(*(Gcnn(*layer, form, SLOPE) for layer in layers))  # type: ignore[arg-type]
+    made.model = Twin(*(Gcnn(*layer, form, SLOPE) for layer in layers), L2)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     theta = made.theta = rng.normal(scale=0.6, size=(V, made.model.num_parameters))
     _, outcome = trained(made, "per_batch", 2, ranks=3)
@@ -229,7 +229,11 @@ def test_gradients_are_complex_steps(form: str) -> None:
             moved[place] += 1j * step
             with np.errstate(under="ignore"):
                 o = outputs(moved)[1]
-                f = -o[:, 0].sum() if place[1] < own else ((o - target) ** 2).sum()
+                f = (
+                    -o[:, 0].sum()
+                    if place[1] < own
+                    else ((o - target) ** 2).sum() + L2 * (moved[:, own:] ** 2).sum()
+                )
             wanted[place] += f.imag / step
     for found, part in zip(made.model.split(outcome.gradient), made.model.split(wanted), strict=True):
         assert error(found, part) <= 1e-12

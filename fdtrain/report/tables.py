@@ -73,7 +73,9 @@ def baselines(run: Run) -> dict[str, Cell]:
     for name, (mean, _, evaluated) in averages(run.minibatches).items():
         on = f" on {evaluated:,} mini-batches" if evaluated < len(run.minibatches) else ""
         cells[f"{title(name)} train"] = Cell(f"{mean:.4g}{on}", repr(mean), f"{mean:.17g}{on}")
-    return cells | {f"{title(name)} test": measure(value) for name, value in run.test_baselines.items()}
+    return cells | {
+        f"{title(name)} test": measure(finite(value)) for name, value in run.test_baselines.items()
+    }
 
 
 def results(run: Run) -> Table | None:
@@ -87,7 +89,8 @@ def results(run: Run) -> Table | None:
     rows = [[Cell("this run"), measure(train), measure(test), *[Cell(NONE)] * beside]]
     for name in names:
         found = means.get(name)
-        row = [Cell(title(name)), measure(found and found.mean), measure(run.test_baselines.get(name))]
+        tested = finite(run.test_baselines.get(name))
+        row = [Cell(title(name)), measure(found and found.mean), measure(tested)]
         if beside:
             row.append(measure(found and found.own))
             row[-1].text += f" on {found.evaluated:,} mini-batches" if found else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import os
 import zipfile
 import zlib
@@ -193,7 +194,8 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
         row |= {name: found[name].mean for name in sweep.baselines if name in found}
     if sweep.tested:
         tested = {f"{name}_test": value for name, value in run.read_test_baselines().items()}
-        row |= {column: tested[column] for column in sweep.tested if column in tested}
+        known = (column for column in sweep.tested if not math.isnan(tested.get(column, math.nan)))
+        row |= {column: tested[column] for column in known}
     if sweep.target is not None:
         target = sweep.target
         rises = target.metric in measure.columns and not measure.falls

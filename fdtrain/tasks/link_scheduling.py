@@ -22,7 +22,7 @@ class Critic(Section):
     layers: int = Field(default=5, description="Graph convolutions.", ge=1, le=100)
     negative_slope: float = Field(default=0.2, description="Slope of leaky_relu below 0.", ge=0, le=1)
     samples: int = Field(
-        default=20,
+        default=10,
         description="m, the samples of a mini-batch from which a central critic learns, and the draws of the "
         "disturbance, which sample b shares with b + m.",
         ge=1,
@@ -69,6 +69,10 @@ class LinkScheduling(TaskSection):
         description="z + U(−d, d) is where a central critic is asked.",
         ge=0,
         allow_inf_nan=False,
+    )
+    start: Positive = Field(
+        default=0.5,
+        description="Mean of z on the first graph before training: the last layer is scaled to it.",
     )
     critic: Critic = Field(default=Critic(), description="The critic.")
     optimum_within: float = Field(
@@ -120,5 +124,5 @@ _ACTOR = {
     "sizes": [1, 32, 32, 1],
     "activation": ["leaky_relu", "leaky_relu", "relu"],
     "negative_slope": 0.2,
-    "init": {"kind": "glorot_uniform"},
+    "init": {"kind": "glorot_uniform", "neighbour_scale": 0.1},
 }
