@@ -174,7 +174,10 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, as a file that can be run again."""
-        return dump(self.model_dump(mode="json", exclude_none=True))
+        content = self.model_dump(mode="json", exclude_none=True)
+        if self.topology.redraw is None and self.topology.is_random:
+            content["topology"]["redraw"] = None  # a task may bring another one where it is left out
+        return dump(content)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

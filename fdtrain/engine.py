@@ -73,7 +73,7 @@ class Engine:
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
         self.wire = Wire(plan, max(widths))
         wiring = self.network.rewire(hood, self.wire, self.mixing, self.transport)
-        self.turn.rewire(hood, self.wire, self.transport, self.ledger)
+        self.turn.rewire(hood, plan, self.transport, self.ledger)
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
             if key not in self._passes:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fdtrain.graph import Neighbourhood
 from fdtrain.ledger import Ledger
+from fdtrain.partition import ExchangePlan
 from fdtrain.transport.base import Transport
 from fdtrain.wire import Payload, Wire
 
@@ -28,9 +29,9 @@ class LocalGreedy:
     whole graph: a maximal independent set.
     """
 
-    def __init__(self, hood: Neighbourhood, wire: Wire, transport: Transport, ledger: Ledger) -> None:
-        plan = wire.plan
-        self._wire, self._transport, self._ledger = wire, transport, ledger
+    def __init__(self, hood: Neighbourhood, plan: ExchangePlan, transport: Transport, ledger: Ledger) -> None:
+        self._plan, self._transport, self._ledger = plan, transport, ledger
+        self._wires: dict[int, Wire] = {}  # by w; the rows of the round before may still be wanted
         self._n, self._own, self._columns = hood.num_nodes, plan.own, plan.columns
         self._yields = (hood.indices < hood.ids[plan.own])[:, None]  # [m, 1] to a neighbour of equal weight
         self._linked = np.flatnonzero(hood.degrees)
@@ -44,11 +45,16 @@ class LocalGreedy:
         """Which nodes join, [n, w], by `weights` [n, w], finite, of any sign; rounds count under `phase`."""
         n, w = weights.shape
         own, columns, transport = self._own, self._columns, self._transport
-        told = self._tell(weights, phase)
+        if w not in self._wires:
+            self._wires[w] = Wire(self._plan, w)
+        layout = self._wires[w].layout(Payload(phase, (("decisions", w),)))
+        layout.rows[:n] = weights
+        layout.exchange(transport)
+        self._ledger.record(phase, {"weights": w}, 1, len(self._linked), len(own))
+        told = layout.rows.copy()
         mine, theirs = told[own], told[columns]
         beaten = (theirs > mine) | (self._yields & (theirs == mine))
-        layout = self._wire.layout(Payload(phase, (("states", w),)))
-        told, state = np.full((self._wire.plan.seen, w), UNDECIDED), np.full((n, w), UNDECIDED)
+        told, state = np.full(told.shape, UNDECIDED), np.full((n, w), UNDECIDED)
         live, sent, first = np.ones((len(own), w), dtype=np.bool_), list[tuple[int, int]](), transport.rounds
         while True:
             known = told[columns]
@@ -64,7 +70,7 @@ class LocalGreedy:
             layout.exchange_with(peers, transport)
             told[:n] = state
             for place in peers:
-                ghosts = self._wire.plan.peers[place].ghosts
+                ghosts = self._plan.peers[place].ghosts
                 told[ghosts] = layout.rows[ghosts]
             sent.append((len(np.unique(own[carrying])), int(carrying.sum())))
             live &= (told[own] == UNDECIDED) & (told[columns] == UNDECIDED)
@@ -72,13 +78,6 @@ class LocalGreedy:
         self._ledger.record_talk(phase, "states", w, sent)
         chosen: Flags = state == IN
         return chosen
-
-    def _tell(self, weights: Array, phase: str) -> Array:
-        """Everybody's weights, as far as a node of this rank hears them, [seen, w]."""
-        layout = self._wire.layout(Payload(phase, (("weights", weights.shape[1]),)))
-        layout.rows[: self._n] = weights
-        layout.exchange(self._transport)
-        return layout.rows.copy()
 
     def _any(self, flags: Flags) -> Flags:
         """Whether any of a node's links has the flag, from [m, w] to [n, w]."""

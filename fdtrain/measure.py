@@ -63,7 +63,7 @@ class Measure:
 
 MSE = Measure("mse", "MSE", "", falls=True, of_node="MSE")
 RATE = Measure("rate", "sum rate", "bit/s/Hz", falls=False, of_node="rate")
-RATIO = Measure("ratio", "utility ratio", "", falls=False, of_node="part of the utility ratio")
+RATIO = Measure("ratio", "utility ratio", "", falls=False, of_node="utility share")
 MEASURES = {measure.name: measure for measure in (MSE, RATE, RATIO)}
 
 _OF_TASKS = {"node_regression": MSE, "power_allocation": RATE, "link_scheduling": RATIO}

@@ -233,7 +233,9 @@ class SchedulingOracle:
     def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
         samples = Samples(samples.x[: self._samples], samples.y[: self._samples])
         explored = self._z(graph, samples, theta) + samples.y[..., EXPLORE]
-        u, S = samples.y[..., WEIGHT], self._shift.of(graph)
+        if not np.isfinite(explored).all():  # training diverged
+            return
+        u, S = samples.y[..., WEIGHT], reference.conflict_shift(graph.adjacency())
         wanted = reference.target(u, reference.greedy(graph.adjacency(), explored * u))
         _, gradient = self._critic.loss_and_gradient(S, explored, wanted, self._state.theta)
         self._state = self._steps.advance(self._state, None, gradient, self._lr)
@@ -251,10 +253,11 @@ class SchedulingOracle:
         return np.broadcast_to(z, samples.x.shape[:2])
 
     def _pulled(self, graph: Graph, samples: Samples, theta: Array) -> tuple[reference.Matrix, Array, Array]:
-        S, disturbed = self._shift.of(graph), self._z(graph, samples, theta) + samples.y[..., DISTURB]
+        disturbed = self._z(graph, samples, theta) + samples.y[..., DISTURB]
+        S = reference.conflict_shift(graph.adjacency())  # the critic's, whatever the actor's
         distinct, which = np.unique(disturbed, axis=0, return_inverse=True)
         dz = self._critic.sensitivity(S, distinct, self._state.theta)[which]
-        return S, samples.x, dz[..., None]
+        return self._shift.of(graph), samples.x, dz[..., None]
 
 
 @dataclass(frozen=True)
@@ -329,7 +332,10 @@ def _alike(x: Array) -> bool:
 
 def _utilities(graph: Graph, samples: Samples, z: Array) -> Array:
     """Every node's part [V] of the utility ratio, the mean over the samples."""
-    chosen = reference.greedy(graph.adjacency(), _priorities(samples, z))
+    weights = _priorities(samples, z)
+    if not np.isfinite(weights).all():  # training diverged
+        return np.full(graph.num_nodes, np.nan)
+    chosen = reference.greedy(graph.adjacency(), weights)
     found: Array = (chosen * samples.y[..., SHARE]).mean(axis=0)
     return found
 
@@ -347,6 +353,8 @@ def _priorities(samples: Samples, z: Array) -> Array:
 
 def _stops(schedule: Schedule) -> list[int]:
     """Where the samples are cut into those whose gradients are mixed together."""
+    if schedule.mixes_samples:
+        return list(range(schedule.batch + 1))
     return [0, *accumulate(schedule.waves)] if schedule.exchange == "after_wave" else [0, schedule.batch]
 
 

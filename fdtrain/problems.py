@@ -177,6 +177,8 @@ def _link_scheduling(config: Config) -> Problem:
     network = ShiftNetwork(section.shift, isolated=True)
     graph = topology.graph(0)
     network.check(graph)
+    if (graph.weights != 1).any():
+        raise InputError("topology: edges of a conflict graph have no weights; remove them from the file")
     model, oracle, critic = _with_critic(actor, section.shift, task.critic, config.seed)
     held_out = topology
     if redraw is not None:
@@ -239,8 +241,8 @@ def _awake(
 ) -> Array:
     """The first draw of θ by which no node of `graph` has z = 0, with the actor's last layer scaled to a `mean` of z.
 
-    Where z = 0, the last relu has no slope: where all nodes have it, as after one draw in five, nothing is ever learned.
-    And the noise that explores has a size of its own.
+    Where z = 0, the last relu has no slope: where all nodes have it, as after one draw in five, nothing is ever
+    learned. And the noise that explores has a size of its own.
     """
     for attempt in range(_ATTEMPTS):
         theta = draw(attempt=attempt)

@@ -86,7 +86,7 @@ def read_run(path: Path) -> Trained:
         )
     theta, problem = read_theta(path), make_problem(found)
     check_fits(path, theta, problem.model)
-    model = problem.model
+    model: Program = problem.model
     if isinstance(model, Twin):  # the critic has nothing to say any more
         model, theta = model.actor, np.ascontiguousarray(model.split(theta)[0])
     distributed = found.training.model_copy(update={"mode": "distributed"})

@@ -108,7 +108,10 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         for chosen in job.batches(order):
             if t == job.limit:
                 break
-            if job.rewires_at(t):
+            tested = (
+                rows is None and t % job.minibatches == 0
+            )  # maybe on other graphs, since the last mini-batch
+            if job.rewires_at(t) or tested:
                 _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t))
             if rows is None:
                 part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)

@@ -12,8 +12,8 @@ from fdtrain.graph import Neighbourhood
 from fdtrain.ledger import Ledger
 from fdtrain.local_greedy import LocalGreedy
 from fdtrain.losses import DISTURB, EXPLORE, WEIGHT, Loss
+from fdtrain.partition import ExchangePlan
 from fdtrain.transport.base import Transport
-from fdtrain.wire import Wire
 
 Array = NDArray[np.float64]
 CriticKind = Literal["central", "neighbours"]
@@ -23,7 +23,7 @@ Critic = Callable[[Array], Array]  # from every node's report [n, w, 3] to ∂(o
 class Turn(Protocol):
     """Makes of a model's output what is measured, and where the backward pass begins."""
 
-    def rewire(self, hood: Neighbourhood, wire: Wire, transport: Transport, ledger: Ledger) -> None:
+    def rewire(self, hood: Neighbourhood, plan: ExchangePlan, transport: Transport, ledger: Ledger) -> None:
         """Take a new topology."""
 
     def width(self, outputs: int) -> int:
@@ -42,7 +42,9 @@ class LocalLoss:
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
 
-    def rewire(self, hood: Neighbourhood, wire: Wire, transport: Transport, ledger: Ledger) -> None: ...
+    def rewire(
+        self, hood: Neighbourhood, plan: ExchangePlan, transport: Transport, ledger: Ledger
+    ) -> None: ...
 
     def width(self, outputs: int) -> int:
         return outputs
@@ -58,8 +60,8 @@ class _Deciding:
     """The nodes decide among themselves who is on, by the local greedy solver on (z + noise) ⊙ u (SPEC §6 C). What is
     measured is that, 1 or 0, beside z."""
 
-    def rewire(self, hood: Neighbourhood, wire: Wire, transport: Transport, ledger: Ledger) -> None:
-        self._solver, self._ledger = LocalGreedy(hood, wire, transport, ledger), ledger
+    def rewire(self, hood: Neighbourhood, plan: ExchangePlan, transport: Transport, ledger: Ledger) -> None:
+        self._solver, self._ledger = LocalGreedy(hood, plan, transport, ledger), ledger
 
     def width(self, outputs: int) -> int:
         return 2

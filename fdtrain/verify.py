@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.formulas import expected_numbers, expected_rounds
-from fdtrain.ledger import Ledger
 from fdtrain.optimizers import PluginConfig
 from fdtrain.rounds import BYTES_PER_NUMBER
 from fdtrain.schedule import Schedule
+from fdtrain.service import Outcome
 from fdtrain.team import Team
 from fdtrain.trajectory import OracleTrajectory, OwnTrajectory, Trajectory
 from fdtrain.trials import Trials, relative
 
 Array = NDArray[np.float64]
 
+_LEAST = 1e-5  # of a node's whole gradient: what is left of a part that vanishes, as by S 1 = 0, is rounding
 _ALL_ZERO = " (all are 0)"
 
 
@@ -78,7 +79,9 @@ class Verifier:
         outcome = self._trials.run(theta, limit=1)
         wanted = self._oracle.local_gradients(*next(self._trials.minibatches(1)), theta)
         views = self._job.model.views
-        error = max(map(_part_error, views(outcome.gradient).values(), views(wanted).values()))
+        floor = _LEAST * float(np.linalg.norm(wanted, axis=1).max())
+        found = zip(views(outcome.gradient).values(), views(wanted).values(), strict=True)
+        error = max(_part_error(own, part, floor) for own, part in found)
         name = "local gradients, different θ at every node" + ("" if wanted.any() else _ALL_ZERO)
         return Comparison(1, name, error, self._oracle.tolerance)
 
@@ -138,28 +141,32 @@ class Verifier:
             )
             for name, found, wanted in pairs
         ]
-        return comparisons + self._decisions(outcome.ledger, schedule)
+        return comparisons + self._decisions(outcome, schedule)
 
-    def _decisions(self, ledger: Ledger, schedule: Schedule) -> list[Comparison]:
+    def _decisions(self, outcome: Outcome, schedule: Schedule) -> list[Comparison]:
         first = next(self._trials.minibatches(1))
         costs = self._oracle.decisions(*first, self._experiment.theta, schedule)
         if not costs:
             return []
         rounds, size = sum(cost.rounds for cost in costs), BYTES_PER_NUMBER
         sent = sum(cost.link_messages * w for cost, w in zip(costs, schedule.waves, strict=True)) * size
-        count = ledger.total["decide"]
+        count = outcome.ledger.total["decide"]
         pairs = [("rounds", count.rounds, rounds), ("link bytes", count.link_bytes, sent)]
-        return [
+        measure = self._oracle.measure(*first, self._experiment.theta)
+        error = relative(np.array(outcome.rows[-1].train), np.array(measure))
+        decided = Comparison(1, "utility of the nodes that decided to be on", error, self._oracle.tolerance)
+        costs_agree = [
             Comparison(
                 5, f"{name} to decide: {found:,} measured, {wanted:,} by the oracle", abs(found - wanted), 0
             )
             for name, found, wanted in pairs
         ]
+        return [decided, *costs_agree]
 
 
-def _part_error(found: Array, wanted: Array) -> float:
+def _part_error(found: Array, wanted: Array, floor: float) -> float:
     """The largest error of any node's part [V, …]; NaN stays."""
     axes = tuple(range(1, wanted.ndim))
     norms = np.sqrt(np.square(wanted).sum(axis=axes))
-    scale = np.maximum(norms, 1e-3 * norms.max() or 1.0)
+    scale = np.maximum(norms, max(1e-3 * norms.max(), floor) or 1.0)
     return float((np.sqrt(np.square(found - wanted).sum(axis=axes)) / scale).max())

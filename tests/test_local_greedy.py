@@ -22,7 +22,6 @@ from fdtrain.ledger import Ledger
 from fdtrain.local_greedy import LocalGreedy
 from fdtrain.partition import ExchangePlan, block
 from fdtrain.team import Team, in_threads
-from fdtrain.wire import Wire
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -107,11 +106,7 @@ def solve(team: Team, given: Sequence[Instance]) -> list[Found]:
     for graph, weights in given:
         hood = neighbourhoods(graph, block(graph.num_nodes, team.size), team.size)[team.rank]
         plan, ledger = ExchangePlan.of(hood, team.rank), Ledger()
-        wire = Wire(plan, weights.shape[1])
-        chosen = LocalGreedy(hood, wire, team.transport, ledger).solve(weights[hood.ids], "decide")
-        broadcasts, links = int((plan.out_degrees > 0).sum()), int(plan.out_degrees.sum())
-        for (phase, fields), layout in wire.layouts.items():  # as an engine settles
-            ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links)
+        chosen = LocalGreedy(hood, plan, team.transport, ledger).solve(weights[hood.ids], "decide")
         found.append(Found(hood.ids, chosen, ledger))
     return found
 

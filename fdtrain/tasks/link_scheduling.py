@@ -71,7 +71,7 @@ class LinkScheduling(TaskSection):
         allow_inf_nan=False,
     )
     start: Positive = Field(
-        default=0.5,
+        default=0.2,
         description="Mean of z on the first graph before training: the last layer is scaled to it.",
     )
     critic: Critic = Field(default=Critic(), description="The critic.")
@@ -91,12 +91,12 @@ class LinkScheduling(TaskSection):
         topology = content.setdefault(
             "topology", {"kind": "erdos_renyi", "nodes": 100, "mean_degree": [2, 25]}
         )
-        if isinstance(topology, dict):
+        if isinstance(topology, dict) and topology.get("kind") != "channels":
             content["topology"] = {"connected": False, **topology}
             if topology.get("kind") == "erdos_renyi":
                 content["topology"] = {"redraw": {"every": 1}, **content["topology"]}
         model = content.setdefault("model", {})
-        if isinstance(model, dict):
+        if isinstance(model, dict) and model.get("kind", "gcnn") == "gcnn":
             content["model"] = {**_ACTOR, **model}
         training = content.setdefault("training", {})
         if not isinstance(training, dict):
