@@ -88,7 +88,8 @@ def read_run(path: Path) -> Trained:
     check_fits(path, theta, problem.model)
     model: Program = problem.model
     if isinstance(model, Twin):  # the critic has nothing to say any more
-        model, theta = model.actor, np.ascontiguousarray(model.split(theta)[0])
+        theta = np.ascontiguousarray(model.split(theta)[0])
+        model = model.actor
     distributed = found.training.model_copy(update={"mode": "distributed"})
     config = found.model_copy(update={"training": distributed})
     return Trained(config, model, problem.network, theta, tuple(notes_on(path)))
