@@ -108,9 +108,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         for chosen in job.batches(order):
             if t == job.limit:
                 break
-            tested = (
-                rows is None and t % job.minibatches == 0
-            )  # maybe on other graphs, since the last mini-batch
+            tested = rows is None and t % job.minibatches == 0  # since the last one, maybe on other graphs
             if job.rewires_at(t) or tested:
                 _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t))
             if rows is None:

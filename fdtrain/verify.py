@@ -51,15 +51,15 @@ class Verifier:
         """Comparisons 1, 2 and 5 on the first mini-batch."""
         if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
-        return [self.gradient(), self.average(), *self.cost()]
+        return _in_order([self.gradient(), self.average(), *self.cost()])
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
         """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches."""
         if self._job.scheme == "inference":
             return self.quick()
         minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
-        gradient, average, *cost = self.quick()
-        return [gradient, average, self.trajectory(minibatches), self.exact_consensus(minibatches), *cost]
+        longer = [self.trajectory(minibatches), self.exact_consensus(minibatches)]
+        return _in_order([*self.quick(), *longer])
 
     def forward(self) -> Comparison:
         """1, without training: the network's measure of the first mini-batch, inferred by messages."""
@@ -162,6 +162,10 @@ class Verifier:
             for name, found, wanted in pairs
         ]
         return [decided, *costs_agree]
+
+
+def _in_order(comparisons: list[Comparison]) -> list[Comparison]:
+    return sorted(comparisons, key=lambda comparison: comparison.number)
 
 
 def _part_error(found: Array, wanted: Array, floor: float) -> float:
