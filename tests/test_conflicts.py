@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from fdtrain import rng
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
-from fdtrain.topology import TopologyConfig, TopologyService, conflicts
+from fdtrain.topology import TopologyConfig, TopologyService, conflicts, read_graph, resolve
 from fdtrain.topology.conflicts import conflict_graph
 from fdtrain.topology.sources import RANDOM_KINDS, ConflictSource, RandomGeometric
 
@@ -189,12 +189,37 @@ def test_it_is_as_random_as_its_network() -> None:
             source(network={"kind": kind, **fields}, redraw={"every": 1})
     for kind, fields in random.items():
         network = {"kind": kind, "nodes": 6, **fields}
-        assert source(network=network, redraw={"every": 1}).is_random
+        assert source(network=network, links=2, redraw={"every": 1}).is_random
+        with pytest.raises(ValidationError, match="redraw: another network may have another number of links"):
+            source(network=network, redraw={"every": 1})
+
+
+def test_some_of_the_links() -> None:
+    network = {"kind": "file", "path": "abilene"}
+    whole = conflict_graph(read_graph(resolve("abilene")), "two_hop")
+    some = source(network=network, interference="two_hop", links=6)
+    assert some.is_random
+    drawn = [some.draw(generator(seed)) for seed in range(20)]
+    assert len({graph.labels for graph in drawn}) > 10
+    A = whole.adjacency().toarray()
+    for graph in drawn:
+        assert whole.labels is not None
+        assert graph.labels is not None
+        chosen = [whole.labels.index(label) for label in graph.labels]
+        assert chosen == sorted({*chosen})
+        np.testing.assert_array_equal(graph.adjacency().toarray(), A[np.ix_(chosen, chosen)])
+    with pytest.raises(
+        InputError, match="topology.links: 99, but the network has only 14; give it more edges"
+    ):
+        source(network=network, links=99).draw(generator())
 
 
 def test_the_service_redraws_it() -> None:
     config = source(
-        network={"kind": "erdos_renyi", "nodes": 20, "mean_degree": [2, 4]}, redraw={"every": 2}, seed=3
+        network={"kind": "erdos_renyi", "nodes": 8, "mean_degree": [4, 6]},
+        links=10,
+        redraw={"every": 2},
+        seed=3,
     )
     service = TopologyService(config, seed=1)
     drawn = [service.graph(t) for t in range(4)]
@@ -235,7 +260,7 @@ def test_what_stands_beside_the_network_is_refused_within(key: str, value: Any) 
     (error,) = caught.value.errors()
     assert error["loc"] == ("conflict", "network")
     assert error["msg"] == f"Value error, {key}: has no meaning here; put it beside network"
-    assert getattr(source(network=GEOMETRIC, **{key: value}), key) is not ...
+    assert getattr(source(network=GEOMETRIC, links=2, **{key: value}), key) is not ...
 
 
 @pytest.mark.parametrize("kind", ["bundle", "channels", "conflict", "torus"])

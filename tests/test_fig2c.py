@@ -38,7 +38,7 @@ from fdtrain.tasks.link_scheduling import LinkScheduling
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = {"centralized": 1.063, "distributed": 1.042}
-SEEDS, GRAPHS, EPOCHS = (1, 2, 3), 3, 2
+SEEDS, GRAPHS, EPOCHS = (4, 5, 6), 3, 2
 TINY = [
     f"training.epochs={EPOCHS}",
     f"task.graphs={GRAPHS}",
