@@ -209,7 +209,7 @@ def test_some_of_the_links() -> None:
         assert chosen == sorted({*chosen})
         np.testing.assert_array_equal(graph.adjacency().toarray(), A[np.ix_(chosen, chosen)])
     with pytest.raises(
-        InputError, match="topology.links: 99, but the network has only 14; give it more edges"
+        InputError, match=r"topology\.links: 99, but the network has only 14; give it more edges"
     ):
         source(network=network, links=99).draw(generator())
 
