@@ -76,7 +76,7 @@ paper-fig2c: $(VENV)/.run
 paper-fig2c-short: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain sweep paper/fig2c training.epochs=2 task.graphs=50 --out runs/fig2c-short
 
-# How far the actor of Fig. 2(c) gets if it is trained on the held-out graphs themselves, by the utility itself
+# What another search reaches for the actor of Fig. 2(c): on the held-out graphs themselves, without a critic
 ceiling-fig2c: $(VENV)/.dev
 	timeout 3600 $(BIN)/python -m pytest tests/long_ceiling.py -s
 

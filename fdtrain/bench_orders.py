@@ -12,7 +12,7 @@ from fdtrain.engine import Engine
 from fdtrain.job import Job
 from fdtrain.passes import Rows
 from fdtrain.team import Team
-from fdtrain.training import Service
+from fdtrain.training import Service, make_engine
 
 
 class Timing(NamedTuple):
@@ -85,7 +85,7 @@ def start(job: Job, team: Team, service: Service | None = None) -> None:
 def _engine(job: Job, team: Team, service: Service | None) -> Engine:
     serve = cast(Service, service)
     _, theta = team.deal(lambda: serve.parameters())
-    engine = Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta)
+    engine = make_engine(job, team, serve, theta)
     engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
     return engine
 

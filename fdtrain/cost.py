@@ -96,7 +96,7 @@ def read_cases(
         InputError: an option does not list numbers ≥ 1, or no wave is at most a batch.
     """
     training, depth = experiment.config.training, experiment.job.model.outline.depth
-    if not isinstance(experiment.config.model, GcnnModel) and layers not in (None, str(depth)):
+    if not _is_stack(experiment.config) and layers not in (None, str(depth)):
         raise InputError(f"--layers: this model has {depth} rounds of messages; leave the option out")
     found = [
         *cases(
@@ -121,6 +121,12 @@ def _numbers(option: str, given: str | None, default: int) -> list[int]:
     return [int(part) for part in parts]
 
 
+def _is_stack(config: Config) -> bool:
+    """Whether L is the number of the model's layers, and could be another one."""
+    critic = getattr(config.task, "critic", None)
+    return isinstance(config.model, GcnnModel) and (critic is None or critic.kind == "central")
+
+
 def configure(base: Config, case: Case) -> Config:
     """`base` with the case's L, B, w, K and scheme, and one mini-batch of data.
 
@@ -128,7 +134,7 @@ def configure(base: Config, case: Case) -> Config:
     layers. Under a scheme that its optimizer does not fit, D-SGD or naive SGD takes its place.
     """
     content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
-    if isinstance(base.model, GcnnModel) and case.layers != len(base.model.sizes) - 1:
+    if _is_stack(base) and isinstance(base.model, GcnnModel) and case.layers != len(base.model.sizes) - 1:
         first, hidden, last = base.model.sizes[0], base.model.sizes[1], base.model.sizes[-1]
         sizes = [first, *[hidden] * (case.layers - 1), last]
         content["model"] |= {"sizes": sizes, "activation": base.model.activations[0]}

@@ -21,7 +21,7 @@ from fdtrain.passes import Rows
 from fdtrain.programs import Program
 from fdtrain.schedule import build
 from fdtrain.team import Team
-from fdtrain.turns import BeingTheCritic
+from fdtrain.turns import Deciding
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def decide(actor: Actor, team: Team, deal: Callable[[], Sequence[Part]] | None =
     schedule = build(
         "inference", outline=actor.model.outline, batch=actor.samples, wave=actor.samples
     )  # one wave
-    turn, idle = BeingTheCritic(), DSGD(Constant(1.0))  # nothing goes back, whoever the critic was
+    turn, idle = Deciding(), DSGD(Constant(1.0))
     engine = Engine(
         actor.model, actor.network, Utility(), idle, Metropolis(), team.transport, part.theta, turn
     )

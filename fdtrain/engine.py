@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
-from fdtrain.losses import Loss, Objective
+from fdtrain.losses import Objective
 from fdtrain.mixing import Mixing
 from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer, SampleOptimizer
@@ -48,7 +48,7 @@ class Engine:
         `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
         """
         self.model, self.network, self.loss = model, network, loss
-        self.turn = turn or LocalLoss(cast(Loss, loss))
+        self.turn = turn or LocalLoss(loss)
         self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
         self.n = len(theta)
         self.theta = theta.copy()

@@ -86,7 +86,8 @@ def _on_gradients(trials: Trials, minibatches: int, topology: TopologyService) -
             state = recursion.advance(state, None, gradient, rate(state.t))
         oracle.learn(graph, samples, before)
     error = relative(found, np.tile(state.theta, (nodes, 1)))
-    return f"naive {kind} on a complete graph of {nodes} = {kind}, {minibatches} mini-batches", error
+    note = f", ε ≥ {LEAST_EPSILON:g}" if kind == "adam" else ""
+    return f"naive {kind} on a complete graph of {nodes} = {kind}, {minibatches} mini-batches{note}", error
 
 
 def _complete(samples: Samples, nodes: int) -> Samples:
@@ -97,7 +98,7 @@ def _complete(samples: Samples, nodes: int) -> Samples:
     """
     x, y, H = samples.x[:, :nodes], samples.y[:, :nodes], samples.channels
     if H is None:
-        constant = np.ptp(x, axis=(0, 1)) == 0
+        constant = (np.ptp(x, axis=(0, 1)) == 0) & (x[0, 0] != 0)
         return Samples(np.where(constant, rng.generator(0, "verify").random(x.shape), x), y)
     H = H[:, :nodes, :nodes]
     H = np.where(H > 0, H, H[H > 0].min(initial=1.0))

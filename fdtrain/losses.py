@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Objective(Protocol):
         """The same in a network of so many nodes."""
 
 
+@runtime_checkable
 class Loss(Objective, Protocol):
     """One of which a node knows the gradient, since it is a function of its own output ŷ_i."""
 
@@ -126,4 +127,4 @@ class Utility:
 
 # Columns of a node's label in link scheduling: its weight u_i, its share of the weight that the local greedy solver
 # chooses by weights alone, and the noise that it adds to z_i: where it decides, and where the critic is asked.
-WEIGHT, SHARE, EXPLORE, DISTURB = range(4)
+WEIGHT, SHARE, NOISE, EXPLORE = range(4)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fdtrain import reference
 from fdtrain.graph import Graph
-from fdtrain.losses import DISTURB, EXPLORE, SHARE, WEIGHT
+from fdtrain.losses import EXPLORE, NOISE, SHARE, WEIGHT
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
 from fdtrain.tasks.node_regression import Shift
@@ -232,12 +232,12 @@ class SchedulingOracle:
 
     def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
         samples = Samples(samples.x[: self._samples], samples.y[: self._samples])
-        explored = self._z(graph, samples, theta) + samples.y[..., EXPLORE]
-        if not np.isfinite(explored).all():  # training diverged
+        noisy = self._z(graph, samples, theta) + samples.y[..., NOISE]
+        if not np.isfinite(noisy).all():  # training diverged
             return
         u, S = samples.y[..., WEIGHT], reference.conflict_shift(graph.adjacency())
-        wanted = reference.target(u, reference.greedy(graph.adjacency(), explored * u))
-        _, gradient = self._critic.loss_and_gradient(S, explored, wanted, self._state.theta)
+        wanted = reference.target(u, reference.greedy(graph.adjacency(), noisy * u))
+        _, gradient = self._critic.loss_and_gradient(S, noisy, wanted, self._state.theta)
         self._state = self._steps.advance(self._state, None, gradient, self._lr)
 
     def output(self, graph: Graph, theta: Array) -> Array:
@@ -253,9 +253,9 @@ class SchedulingOracle:
         return np.broadcast_to(z, samples.x.shape[:2])
 
     def _pulled(self, graph: Graph, samples: Samples, theta: Array) -> tuple[reference.Matrix, Array, Array]:
-        disturbed = self._z(graph, samples, theta) + samples.y[..., DISTURB]
+        explored = self._z(graph, samples, theta) + samples.y[..., EXPLORE]
         S = reference.conflict_shift(graph.adjacency())  # the critic's, whatever the actor's
-        distinct, which = np.unique(disturbed, axis=0, return_inverse=True)
+        distinct, which = np.unique(explored, axis=0, return_inverse=True)
         dz = self._critic.sensitivity(S, distinct, self._state.theta)[which]
         return self._shift.of(graph), samples.x, dz[..., None]
 
@@ -322,7 +322,7 @@ class TwinOracle:
 
 def _drawn(samples: Samples, theta: Array) -> tuple[Array, Array, Array, Array]:
     """e and u [B, V], θ, and x [B, V, 1]."""
-    return samples.y[..., EXPLORE], samples.y[..., WEIGHT], theta, samples.x[..., :1]
+    return samples.y[..., NOISE], samples.y[..., WEIGHT], theta, samples.x[..., :1]
 
 
 def _alike(x: Array) -> bool:
@@ -347,7 +347,7 @@ def _decisions(graph: Graph, samples: Samples, z: Array, schedule: Schedule) -> 
 
 def _priorities(samples: Samples, z: Array) -> Array:
     """By what the local greedy solver chooses, (z + e) ⊙ u [B, V]."""
-    found: Array = (z + samples.y[..., EXPLORE]) * samples.y[..., WEIGHT]
+    found: Array = (z + samples.y[..., NOISE]) * samples.y[..., WEIGHT]
     return found
 
 

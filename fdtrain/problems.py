@@ -169,7 +169,7 @@ def _link_scheduling(config: Config) -> Problem:
     assert isinstance(config.task, LinkScheduling)
     assert isinstance(config.model, GcnnModel)
     task, section, redraw = config.task, config.model, config.topology.redraw
-    actor, topology = _gcnn(config), _topology(config, None)
+    actor, topology = _gcnn(config), TopologyService(config.topology, config.seed, edgeless=False)
     if (actor.inputs, actor.outputs) != (1, 1):
         raise InputError(
             f"model.sizes: the actor has 1 input, the constant 1, and 1 output, z; found {list(actor.sizes)}"
@@ -183,7 +183,7 @@ def _link_scheduling(config: Config) -> Problem:
     held_out = topology
     if redraw is not None:
         source = config.topology.model_copy(update=_HELD_OUT)
-        held_out = TopologyService(source, task.test_seed, purpose="topology/test")
+        held_out = TopologyService(source, task.test_seed, purpose="topology/test", edgeless=False)
     data = WeightData(task, held_out, config.training.batch, config.seed)
     draw = partial(initial_parameters, model, section.init, graph.num_nodes, config.seed)
     return Problem(
@@ -192,7 +192,7 @@ def _link_scheduling(config: Config) -> Problem:
         Utility(),
         data,
         topology,
-        partial(_awake, actor, oracle, graph, task.start, draw),
+        draw if section.init.per_node else partial(_awake, actor, oracle, graph, task.start, draw),
         oracle,
         test_minibatches=task.test_graphs,
         redraw_every=None if redraw is None else redraw.every,
@@ -242,17 +242,20 @@ def _awake(
     """The first draw of θ by which no node of `graph` has z = 0, with the actor's last layer scaled to a `mean` of z.
 
     Where z = 0, the last relu has no slope: where all nodes have it, as after one draw in five, nothing is ever
-    learned. And the noise that explores has a size of its own.
+    learned. And the noise that explores has a size of its own. Where the last activation is another one, any draw will
+    do.
     """
     for attempt in range(_ATTEMPTS):
         theta = draw(attempt=attempt)
+        if actor.activations[-1] != "relu":
+            return theta
         z = oracle.output(graph, theta)
         if (z > 0).all():
             theta[:, actor.offsets[-1]] *= mean / z.mean()
             return theta
     raise InputError(
         f"model.init: {_ATTEMPTS:,} draws of parameters, and by each of them z = 0 at some node; use another "
-        "model.init, or an activation other than relu in the last layer"
+        "model.init, such as a smaller neighbour_scale"
     )
 
 

@@ -170,8 +170,8 @@ class Host:
         sensitivity = self.critic.sensitivity(self._dealt, report[..., 1])
         self._waves.append(report)
         if sum(wave.shape[1] for wave in self._waves) == self._batch:
-            explored, _, utility = np.moveaxis(np.concatenate(self._waves, axis=1), 2, 0)
-            self.critic.learn(self._dealt, explored, utility)
+            noisy, _, utility = np.moveaxis(np.concatenate(self._waves, axis=1), 2, 0)
+            self.critic.learn(self._dealt, noisy, utility)
             self._waves = []
         return [sensitivity[ids] for ids in self._ids]
 

@@ -88,15 +88,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
     """
     serve = cast(Service, service)  # called on rank 0 only
     ids, theta = team.deal(lambda: serve.parameters())
-
-    def ask(report: Array) -> Array:
-        sensitivities: Array = team.deal(
-            lambda reports: serve.criticise(reports), team.control.gather(report)
-        )
-        return sensitivities
-
-    turn = make_turn(job.critic, ask)
-    engine = Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta, turn)
+    engine = make_engine(job, team, serve, theta)
     rows = None if job.streamed else team.deal(lambda: serve.dataset())
     diverged: Diverged | None = None
     t = 0
@@ -137,6 +129,19 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         reports = team.control.gather(report)
         if reports is not None:
             serve.end(epoch, reports)
+
+
+def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
+    """This rank's nodes, with parameters `theta` [n, p]; `serve` is called on rank 0 only."""
+
+    def ask(report: Array) -> Array:
+        sensitivities: Array = team.deal(
+            lambda reports: serve.criticise(reports), team.control.gather(report)
+        )
+        return sensitivities
+
+    turn = make_turn(job.critic, ask)
+    return Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta, turn)
 
 
 def _rewire(engine: Engine, job: Job, hood: Neighbourhood | None) -> None:

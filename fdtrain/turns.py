@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fdtrain.graph import Neighbourhood
 from fdtrain.ledger import Ledger
 from fdtrain.local_greedy import LocalGreedy
-from fdtrain.losses import DISTURB, EXPLORE, WEIGHT, Loss
+from fdtrain.losses import EXPLORE, NOISE, WEIGHT, Loss, Objective
 from fdtrain.partition import ExchangePlan
 from fdtrain.transport.base import Transport
 
@@ -39,7 +39,9 @@ class Turn(Protocol):
 class LocalLoss:
     """Every node knows its own loss, and its gradient."""
 
-    def __init__(self, loss: Loss) -> None:
+    def __init__(self, loss: Objective) -> None:
+        if not isinstance(loss, Loss):
+            raise TypeError(f"{type(loss).__name__} has no gradient of its own: it needs a turn")
         self._loss = loss
 
     def rewire(
@@ -56,9 +58,9 @@ class LocalLoss:
         self._loss.gradient(output, label, batch, out)
 
 
-class _Deciding:
+class Deciding:
     """The nodes decide among themselves who is on, by the local greedy solver on (z + noise) ⊙ u (SPEC §6 C). What is
-    measured is that, 1 or 0, beside z."""
+    measured is that, 1 or 0, beside z. Nothing goes back."""
 
     def rewire(self, hood: Neighbourhood, plan: ExchangePlan, transport: Transport, ledger: Ledger) -> None:
         self._solver, self._ledger = LocalGreedy(hood, plan, transport, ledger), ledger
@@ -67,28 +69,31 @@ class _Deciding:
         return 2
 
     def finish(self, output: Array, label: Array, phase: str) -> Array:
-        explored = output[..., 0] + label[..., EXPLORE]
-        chosen = self._solver.solve(explored * label[..., WEIGHT], "decide" if phase == "train" else phase)
+        noisy = output[..., 0] + label[..., NOISE]
+        chosen = self._solver.solve(noisy * label[..., WEIGHT], "decide" if phase == "train" else phase)
         return np.stack([chosen, output[..., 0]], axis=2)
 
+    def back(self, output: Array, label: Array, finished: Array, batch: int, out: Array) -> None:
+        raise NotImplementedError("who decides without a critic does not learn")
 
-class AskingTheCritic(_Deciding):
+
+class AskingTheCritic(Deciding):
     """What z does to the utility, nodes are told by a central critic."""
 
     def __init__(self, critic: Critic) -> None:
-        """`critic` is called on all ranks at once, with (z + exploration, z + disturbance, u if chosen and else 0)."""
+        """`critic` is called on all ranks at once, with (z + decision noise, z + exploration, u if chosen, else 0)."""
         self._critic = critic
 
     def back(self, output: Array, label: Array, finished: Array, batch: int, out: Array) -> None:
         z, utility = output[..., 0], finished[..., 0] * label[..., WEIGHT]
-        report = np.stack([z + label[..., EXPLORE], z + label[..., DISTURB], utility], axis=2)
+        report = np.stack([z + label[..., NOISE], z + label[..., EXPLORE], utility], axis=2)
         out[..., 0] = self._critic(report)
         n, w, numbers = report.shape
         self._ledger.record("control", {"reports": numbers * w}, 1, n, n)
         self._ledger.record("control", {"sensitivities": w}, 1, n, n)
 
 
-class BeingTheCritic(_Deciding):
+class BeingTheCritic(Deciding):
     """The model is actor and critic (:class:`fdtrain.layers.twin.Twin`): ℓ_i = Σ (o − t)² with t = (u_i if i was
     chosen, and else 0; the rest to 1), and the objective is −o_0."""
 

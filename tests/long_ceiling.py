@@ -1,9 +1,11 @@
-"""How far an actor can get on the held-out graphs of Fig. 2(c): trained on these very graphs, without a critic.
+"""Whether another search finds an actor that does better on the held-out graphs of Fig. 2(c): without a critic, and on
+these very graphs.
 
 The same GCNN ascends the utility itself, by differences of antithetic noise on z (Spall, "Multivariate stochastic
 approximation using a simultaneous perturbation gradient approximation", IEEE Trans. Autom. Control 37, 1992). It sees
-the 100 held-out graphs as often as it wants, with ever new weights. What it reaches there is more than any actor can be
-expected to reach that is trained on others.
+the 100 held-out graphs as often as it wants, with ever new weights. That is no bound; but where it ends up at the same
+ratio as an actor that a critic trained on other graphs, what is missing is neither the critic's fault nor that of
+training on other graphs.
 
 Not a part of ``make test``: ``make ceiling-fig2c``.
 """
@@ -24,11 +26,11 @@ from fdtrain.tasks.schedules import WeightData
 
 CONFIG = Path(__file__).parent.parent / "configs" / "paper" / "link_scheduling.yaml"
 STEPS, PAIRS, RATE = 3000, 400, 2e-4
-PUBLISHED = 1.063
+LEARNED, PUBLISHED = 1.04, 1.063
 
 
 @pytest.mark.parametrize("seed", [4, 5])
-def test_an_actor_that_is_trained_on_the_held_out_graphs_stays_below_the_published_ratio(seed: int) -> None:
+def test_an_actor_that_is_trained_on_the_held_out_graphs_does_no_better(seed: int) -> None:
     problem = make_problem(config.load(CONFIG, [f"seed={seed}"]))
     data, draws = problem.data, np.random.default_rng(seed)
     assert isinstance(data, WeightData)
@@ -70,4 +72,4 @@ def test_an_actor_that_is_trained_on_the_held_out_graphs_stays_below_the_publish
         gradient = actor.shared_pullback(S, one, -score[None, :, None], theta)
         rate = RATE if step < 0.6 * STEPS else 0.2 * RATE
         state = Adam(Constant(rate)).step(gradient, state)
-    assert best[0] < PUBLISHED
+    assert LEARNED < best[0] < PUBLISHED

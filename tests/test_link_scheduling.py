@@ -25,7 +25,7 @@ from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build
 from fdtrain.graph import Graph
 from fdtrain.local_greedy import LocalGreedy
-from fdtrain.losses import DISTURB, EXPLORE, SHARE, WEIGHT
+from fdtrain.losses import EXPLORE, NOISE, SHARE, WEIGHT
 from fdtrain.service import Host
 from fdtrain.tasks.base import Order, Samples
 from fdtrain.tasks.critic import CentralCritic
@@ -129,12 +129,12 @@ def test_local_gradients(name: str, form: str) -> None:
         graph, (x, y, _) = minibatch(made, 0)
         model, S = model_of(made), reference.conflict_shift(graph.adjacency())
         z = model.forward(S, x, made.theta)[..., 0]
-        dz = critic_of(made).sensitivity(S, z + y[..., DISTURB], phi_of(made))
+        dz = critic_of(made).sensitivity(S, z + y[..., EXPLORE], phi_of(made))
         wanted = model.summed_pullback(S, x, dz[..., None], made.theta)
         assert np.linalg.norm(wanted, axis=1).min() > 0 or last == "relu"
         assert np.linalg.norm(wanted) > 1e-3
         largest = max(largest, error(host.outcome.gradient, wanted))
-        chosen = reference.greedy(graph.adjacency(), (z + y[..., EXPLORE]) * y[..., WEIGHT])
+        chosen = reference.greedy(graph.adjacency(), (z + y[..., NOISE]) * y[..., WEIGHT])
         assert host.outcome.rows[0].train == pytest.approx(ratio(graph, y[..., WEIGHT], chosen), rel=1e-13)
     assert largest <= 1e-11, largest
 
@@ -156,13 +156,13 @@ class Followed:
         self.train, self.decided = list[float](), Counter[str]()
         for t in range(job.epochs * job.minibatches):
             graph, (_, y, _) = minibatch(made, t)
-            A, u, explore = graph.adjacency(), y[..., WEIGHT], y[..., EXPLORE]
+            A, u, noise = graph.adjacency(), y[..., WEIGHT], y[..., NOISE]
             W = None if central else reference.mixing_matrix(A, "metropolis", 0.0)
             state, seen = training.advance(
-                state, A, W, u, explore, y[..., DISTURB], actor_lr=RATE, critic_lr=CRITIC_RATE
+                state, A, W, u, noise, y[..., EXPLORE], actor_lr=RATE, critic_lr=CRITIC_RATE
             )
             self.train.append(ratio(graph, u, seen.chosen))
-            self._count(A, (seen.z + explore) * u, job.wave)
+            self._count(A, (seen.z + noise) * u, job.wave)
         self.theta, self.phi = state.actor.theta, state.critic.theta
 
     def _count(self, A: Any, weights: Array, wave: int) -> None:
@@ -221,7 +221,7 @@ def test_trajectories_and_packing(name: str) -> None:
     wanted = Followed(made, by_sample="by sample" in scheme)
     assert error(host.outcome.theta, wanted.theta) <= 1e-12
     assert error(host.critic.phi, wanted.phi) <= 1e-12  # type: ignore[union-attr]
-    assert error(wanted.theta, made.theta) > 1e-3
+    assert error(wanted.theta, made.theta) > 1e-4
     assert error(wanted.phi, phi_of(made)) > 1e-3
     epochs = np.reshape(wanted.train, (2, 3)).mean(axis=1)
     np.testing.assert_allclose([row.train for row in host.outcome.rows], epochs, rtol=1e-13)
@@ -249,7 +249,7 @@ def test_held_out_graphs_are_scheduled_by_the_nodes_without_noise() -> None:
     found, sent = [], Counter[str]()
     for k in range(2):
         graph, (x, y, _) = made.data.test(made.topology.graph(0), k)
-        assert not y[..., [EXPLORE, DISTURB]].any()
+        assert not y[..., [NOISE, EXPLORE]].any()
         A, u = graph.adjacency(), y[..., WEIGHT]
         z = model.forward(reference.conflict_shift(A), x, host.outcome.theta)[..., 0]
         found.append(ratio(graph, u, reference.greedy(A, z * u)))
@@ -279,9 +279,9 @@ class Slow:
 
     def minibatch(self, t: int, chosen: Order, graph: Graph) -> Samples:
         y = np.ones((B, self._nodes, 4))
-        y[..., EXPLORE] = 100.0 * np.arange(1, self._nodes + 1)
-        y[..., DISTURB] = 0.01 * np.random.default_rng(t).normal(size=y.shape[:2])
-        y[::2, :, EXPLORE] *= -1
+        y[..., NOISE] = 100.0 * np.arange(1, self._nodes + 1)
+        y[..., EXPLORE] = 0.01 * np.random.default_rng(t).normal(size=y.shape[:2])
+        y[::2, :, NOISE] *= -1
         return Samples(np.ones((B, self._nodes, 1)), y)
 
     def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
@@ -321,16 +321,16 @@ def test_updates_by_sample_by_hand() -> None:
         A = graph.adjacency()
         S, W = reference.conflict_shift(A), reference.mixing_matrix(A, "metropolis", 0.0)
         z = model.forward(S, x, theta)[..., 0]
-        dz = critic.sensitivity(S, z + y[..., DISTURB], state.theta)
+        dz = critic.sensitivity(S, z + y[..., EXPLORE], state.theta)
         gradients = model.pullback(S, x, dz[..., None], theta)
         for gradient in gradients:
             norms = np.linalg.norm(gradient, axis=1, keepdims=True)
             clipped += int((norms > 0.1).sum())
             theta = theta - 0.02 * 0.5 ** (t // 3) * (W @ (gradient * np.minimum(1.0, 0.1 / norms)))
-        explored, u = z + y[..., EXPLORE], y[..., WEIGHT]
-        target = reference.target(u, reference.greedy(A, explored * u))
+        noisy, u = z + y[..., NOISE], y[..., WEIGHT]
+        target = reference.target(u, reference.greedy(A, noisy * u))
         state = steps.advance(
-            state, None, critic.loss_and_gradient(S, explored, target, state.theta)[1], CRITIC_RATE
+            state, None, critic.loss_and_gradient(S, noisy, target, state.theta)[1], CRITIC_RATE
         )
     assert 0 < clipped < 6 * B * V
     assert error(host.outcome.theta, theta) <= 1e-12
@@ -377,18 +377,18 @@ def test_a_critic_starts_by_its_seed_alone() -> None:
 
 
 def test_a_critic_learns_from_the_first_samples_of_a_mini_batch() -> None:
-    """m of B, whatever the waves; the disturbance of sample b is that of b + m."""
-    few = {"task": {"critic": {"samples": 2}}}
+    """m of B, whatever the waves; the exploration of sample b is that of b + m."""
+    few = {"task": {"critic": {"samples": 2}, "explorations": 2}}
     made = scattered(experiment(**few, model={"activation": LEAKY}, training={"wave": 3}))
     host, model, critic = run(made, 2), model_of(made), critic_of(made)
     state = reference.Recursion("adam").start(phi_of(made))
     graph, (x, y, _) = minibatch(made, 0)
-    np.testing.assert_array_equal(y[2:4, :, DISTURB], y[:2, :, DISTURB])
-    np.testing.assert_array_equal(y[4, :, DISTURB], y[0, :, DISTURB])
-    assert np.abs(y[0, :, DISTURB] - y[1, :, DISTURB]).min() > 0
-    assert np.abs(y[2, :, EXPLORE] - y[0, :, EXPLORE]).min() > 0
+    np.testing.assert_array_equal(y[2:4, :, EXPLORE], y[:2, :, EXPLORE])
+    np.testing.assert_array_equal(y[4, :, EXPLORE], y[0, :, EXPLORE])
+    assert np.abs(y[0, :, EXPLORE] - y[1, :, EXPLORE]).min() > 0
+    assert np.abs(y[2, :, NOISE] - y[0, :, NOISE]).min() > 0
     A = graph.adjacency()
-    z = model.forward(reference.conflict_shift(A), x, made.theta)[:2, :, 0] + y[:2, :, EXPLORE]
+    z = model.forward(reference.conflict_shift(A), x, made.theta)[:2, :, 0] + y[:2, :, NOISE]
     u = y[:2, :, WEIGHT]
     target = reference.target(u, reference.greedy(A, z * u))
     _, gradient = critic.loss_and_gradient(reference.conflict_shift(A), z, target, state.theta)
@@ -428,20 +428,20 @@ def test_what_the_critic_costs_is_no_training() -> None:
 
 def test_draws_are_in_their_ranges_and_every_nodes_own() -> None:
     made = experiment(
-        task={"exploration": 0.5, "disturbance": 0.25, "critic": {"samples": 400}}, training={"batch": 400}
+        task={"decision_noise": 0.5, "exploration": 0.25, "explorations": 400}, training={"batch": 400}
     )
     _, (x, y, _) = minibatch(made, 1)
     assert y.shape == (400, V, 4)
     assert (x == 1).all()
-    for column, low, high in ((WEIGHT, 0, 1), (EXPLORE, -0.5, 0.5), (DISTURB, -0.25, 0.25)):
+    for column, low, high in ((WEIGHT, 0, 1), (NOISE, -0.5, 0.5), (EXPLORE, -0.25, 0.25)):
         drawn, width = y[..., column], high - low
         assert low <= drawn.min() < low + 0.01 * width
         assert high >= drawn.max() > high - 0.01 * width
         assert len(np.unique(drawn)) == drawn.size
         np.testing.assert_allclose(drawn.mean(axis=0), (low + high) / 2, atol=0.1 * width)
-    correlations = np.corrcoef(y[..., [WEIGHT, EXPLORE, DISTURB]].reshape(400, 3 * V).T)
+    correlations = np.corrcoef(y[..., [WEIGHT, NOISE, EXPLORE]].reshape(400, 3 * V).T)
     assert np.abs(correlations - np.eye(3 * V)).max() < 0.25
-    more = experiment(topology={"nodes": V + 3}, training={"batch": 400}, task={"critic": {"samples": 400}})
+    more = experiment(topology={"nodes": V + 3}, training={"batch": 400}, task={"explorations": 400})
     np.testing.assert_array_equal(minibatch(more, 1)[1].y[:, :V, WEIGHT], y[..., WEIGHT])
     assert (minibatch(made, 2)[1].y[..., WEIGHT] != y[..., WEIGHT]).all()
 
@@ -660,8 +660,15 @@ REFUSED: dict[str, tuple[dict[str, Content], str]] = {
         {"optimizer": {"kind": "d_sgd", "updates": "sample"}},
         "optimizer.updates: unknown key of d_sgd",
     ),
+    "decision_noise": (
+        {"task": {"decision_noise": -0.1}},
+        "task.decision_noise: input should be greater than or equal to 0",
+    ),
+    "nobody to ask": (
+        {"task": {"critic": {"kind": "neighbours"}, "explorations": 3}},
+        "task: explorations: belongs to a central critic, which nodes ask; remove it",
+    ),
     "exploration": ({"task": {"exploration": -0.1}}, "task.exploration: input should be greater than or equal to 0"),
-    "disturbance": ({"task": {"disturbance": -0.1}}, "task.disturbance: input should be greater than or equal to 0"),
     "no samples for the critic": ({"task": {"critic": {"samples": 0}}}, "task.critic.samples: input should be"),
     "kind of critic": ({"task": {"critic": {"kind": "none"}}}, "task.critic.kind: input should be 'central' or"),
     "degrees the wrong way round": (
@@ -704,10 +711,15 @@ def test_what_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert wanted in refused(capsys, tmp_path, base)
 
 
-def test_a_graph_without_an_edge_ends_training() -> None:
+def test_a_graph_without_an_edge_is_drawn_again() -> None:
     sparse = {"kind": "erdos_renyi", "nodes": 4, "mean_degree": [0.5, 0.6]}
+    many = {"graphs": 60, "test_graphs": 60}
+    made = experiment(topology=sparse, task=many)
+    assert all(made.topology.graph(t).num_edges for t in range(60))
+    assert {*made.held_out()["edges"][:, 0]} == set(range(60))
+    fdtrain.run(content(topology=sparse, task=many), ranks=2, verify=False)
     with pytest.raises(InputError, match="a graph of 4 nodes without an edge"):
-        fdtrain.run(content(topology=sparse, task={"graphs": 60}), ranks=2, verify=False)
+        fdtrain.run(content(topology=sparse | {"max_draws": 1}, task=many), ranks=2, verify=False)
 
 
 def test_a_draw_by_which_all_are_asleep_is_not_taken() -> None:

@@ -378,19 +378,19 @@ def test_mean_of_the_actors_local_gradients_is_the_gradient_of_the_objective(for
     rng = np.random.default_rng(4)
     S, model, judge = lopsided(rng, V), ref.actor_model(form, sizes), ref.Critic(critic_sizes)
     theta, phi = np.abs(rng.normal(size=model.num_parameters)), rng.normal(size=judge.num_parameters)
-    disturb = rng.normal(size=(B, V))
+    explore = rng.normal(size=(B, V))
 
     def objective(theta: Any, b: int) -> Any:
         z = actor(form, sizes, S, np.stack([theta] * V))
-        return -critic(form, critic_sizes, S, standardised(z + disturb[b]), np.stack([phi] * V))[:, 0].mean()
+        return -critic(form, critic_sizes, S, standardised(z + explore[b]), np.stack([phi] * V))[:, 0].mean()
 
     expected = np.stack([derivative(lambda at: objective(at, b), theta) for b in range(B)])  # noqa: B023
     local = ref.Scheduling(model, judge, ref.Recursion("naive_adam"), ref.Recursion("adam"))
-    z, gradients = local.actor_gradients(S, np.tile(theta, (V, 1)), phi, disturb)
+    z, gradients = local.actor_gradients(S, np.tile(theta, (V, 1)), phi, explore)
     np.testing.assert_allclose(z, [actor(form, sizes, S, np.stack([theta] * V))] * B, rtol=1e-12)
     close(gradients.mean(axis=1), expected)
     shared = ref.Scheduling(model, judge, ref.Recursion("adam"), ref.Recursion("adam"))
-    close(shared.actor_gradients(S, theta, phi, disturb)[1], expected)
+    close(shared.actor_gradients(S, theta, phi, explore)[1], expected)
 
 
 # --- the published training ---
@@ -435,23 +435,23 @@ def test_training_step_by_step(form: str, approach: str) -> None:
     for _ in range(3):
         A = random_graph(rng, V, 0.3)
         S, W = ref.conflict_shift(A).toarray(), ref.mixing_matrix(A, "metropolis").toarray()
-        u, explore, disturb = rng.random((B, V)), *(5 * rng.normal(size=(2, B, V)))
+        u, noise, explore = rng.random((B, V)), *(5 * rng.normal(size=(2, B, V)))
         WK = None if shared else csr_array(W)
-        state, seen = training.advance(state, A, WK, u, explore, disturb, actor_lr=lr, critic_lr=critic_lr)
+        state, seen = training.advance(state, A, WK, u, noise, explore, actor_lr=lr, critic_lr=critic_lr)
 
         thetas, phi, one = np.stack([node.theta for node in nodes]), judges.theta, np.ones((1, V, 1))
         every = np.tile(thetas[0], (V, 1)) if shared else thetas
         z = actor(form, model.sizes, S, every)
         gradients = []
         for b in range(B):
-            dz = judge.sensitivity(S, (z + disturb[b])[None], phi)[..., None]
+            dz = judge.sensitivity(S, (z + explore[b])[None], phi)[..., None]
             local = model.pullback(S, one, dz, every)[0]
             gradients.append(local.mean(axis=0)[None] if shared else W @ (W @ local))
         for g in gradients if by_sample else [sum(gradients)]:
             for i, node in enumerate(nodes):
                 node.step(g[i])
-        chosen = np.stack([sorted_greedy(A, (z + explore[b]) * u[b]) for b in range(B)])
-        loss, gradient = judge.loss_and_gradient(S, z + explore, ref.target(u, chosen), phi)
+        chosen = np.stack([sorted_greedy(A, (z + noise[b]) * u[b]) for b in range(B)])
+        loss, gradient = judge.loss_and_gradient(S, z + noise, ref.target(u, chosen), phi)
         judges.step(gradient)
 
         np.testing.assert_allclose(seen.z, [z] * B, rtol=1e-11)
@@ -461,7 +461,7 @@ def test_training_step_by_step(form: str, approach: str) -> None:
         np.testing.assert_allclose(np.atleast_2d(state.actor.theta), expected, rtol=1e-10)
         np.testing.assert_allclose(state.critic.theta, judges.theta, rtol=1e-10)
         assert state.actor.t == nodes[0].t
-        for k, other in enumerate((z + disturb, np.stack([z] * B))):
+        for k, other in enumerate((z + explore, np.stack([z] * B))):
             noises[k] += (ref.greedy(A, other * u) != chosen).any()
     assert min(noises) >= 1  # whose noise decides can be seen
     assert state.actor.theta.shape == theta.shape

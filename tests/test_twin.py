@@ -23,7 +23,7 @@ from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.layers.twin import Twin
-from fdtrain.losses import EXPLORE, WEIGHT, Utility
+from fdtrain.losses import NOISE, WEIGHT, Utility
 from fdtrain.mixing import Metropolis
 from fdtrain.networks import ShiftNetwork
 from fdtrain.optim.adam import Adam
@@ -95,8 +95,8 @@ class Data:
 
 def samples(count: int, rng: np.random.Generator) -> Samples:
     y = rng.uniform(0.1, 1.0, (count, V, 4))
-    y[..., EXPLORE] = rng.normal(size=(count, V))
-    return Samples(np.stack([rng.normal(1.0, 0.3, (count, V)), y[..., EXPLORE]], axis=2), y)
+    y[..., NOISE] = rng.normal(size=(count, V))
+    return Samples(np.stack([rng.normal(1.0, 0.3, (count, V)), y[..., NOISE]], axis=2), y)
 
 
 def lopsided(rng: np.random.Generator) -> Graph:
@@ -125,7 +125,7 @@ class Setting:
     def gradients(self, theta: Array, part: slice = slice(None)) -> Array:
         """The oracle's, of every sample [B, V, p]."""
         x, y, _ = self.data.samples
-        given = y[part, :, EXPLORE], y[part, :, WEIGHT], theta, x[part, :, :1]
+        given = y[part, :, NOISE], y[part, :, WEIGHT], theta, x[part, :, :1]
         return self.oracle.local_gradients(self.shift, *given)
 
 
@@ -177,9 +177,9 @@ def test_local_gradients(sizes: str, form: str) -> None:
                 assert error(found, part) <= 1e-12, (name, wave)
                 assert np.linalg.norm(part, axis=1).min() > 1e-4
             x, y, _ = made.data.samples
-            z, _ = made.oracle.forward(made.shift, y[..., EXPLORE], made.theta, x[..., :1])
+            z, _ = made.oracle.forward(made.shift, y[..., NOISE], made.theta, x[..., :1])
             A = (made.shift + made.shift.T > 0).astype(float)
-            chosen = reference.greedy(A, (z + y[..., EXPLORE]) * y[..., WEIGHT])
+            chosen = reference.greedy(A, (z + y[..., NOISE]) * y[..., WEIGHT])
             assert outcome.rows[0].train == pytest.approx((chosen * y[..., 1]).sum(axis=1).mean(), rel=1e-13)
 
 
@@ -212,7 +212,7 @@ def test_gradients_are_complex_steps(form: str) -> None:
     A = (made.shift + made.shift.T > 0).astype(float)
     wanted = np.zeros_like(theta)
     for b in range(B):
-        e, u = y[b, :, EXPLORE], y[b, :, WEIGHT]
+        e, u = y[b, :, NOISE], y[b, :, WEIGHT]
 
         def outputs(theta: Any, b: int = b, e: Array = e) -> tuple[Any, Any]:
             h = forward(form, sizes[0], made.shift, x[b, :, :1], theta[:, :own])[:, 0]
@@ -358,9 +358,9 @@ def test_inference_knows_nothing_of_the_noise_that_the_critic_sees() -> None:
         trained(replace(made, data=Data(Samples(given, y))), "inference", 2, 2)[1] for given in (quiet, loud)
     ]
     assert trace(found[0]) == trace(found[1])
-    z, _ = made.oracle.forward(made.shift, y[:3, :, EXPLORE], made.theta, x[:3, :, :1])
+    z, _ = made.oracle.forward(made.shift, y[:3, :, NOISE], made.theta, x[:3, :, :1])
     A = (made.shift + made.shift.T > 0).astype(float)
-    chosen = reference.greedy(A, (z + y[:3, :, EXPLORE]) * y[:3, :, WEIGHT])
+    chosen = reference.greedy(A, (z + y[:3, :, NOISE]) * y[:3, :, WEIGHT])
     np.testing.assert_allclose(found[0].node_loss, (chosen * y[:3, :, 1]).mean(axis=0), rtol=1e-13)
 
 

@@ -284,32 +284,32 @@ class Scheduling:
         """theta [V, p], a row per node, or, centralized, [p]; phi [p_c]."""
         return SchedulingState(self.actor_steps.start(theta), self.critic_steps.start(phi))
 
-    def actor_gradients(self, S: Matrix, theta: Array, phi: Array, disturb: Array) -> tuple[Array, Array]:
-        """z [B, V] and every sample's local gradients [B, V, p] (centralized: [B, p]); disturb [B, V].
+    def actor_gradients(self, S: Matrix, theta: Array, phi: Array, explore: Array) -> tuple[Array, Array]:
+        """z [B, V] and every sample's local gradients [B, V, p] (centralized: [B, p]); explore [B, V].
 
-        They are of -(1/|V|) sum_j o_j0, with the critic at z + disturb, times |V| (centralized: as it is).
+        They are of -(1/|V|) sum_j o_j0, with the critic at z + explore, times |V| (centralized: as it is).
         """
-        one = np.ones((*disturb.shape, 1))
+        one = np.ones((*explore.shape, 1))
         z = self.actor.forward(S, one, theta)[..., 0]
-        dz = self.critic.sensitivity(S, z + disturb, phi)[..., None]
+        dz = self.critic.sensitivity(S, z + explore, phi)[..., None]
         centralized = self.actor_steps.kind in CENTRALIZED
         pullback = self.actor.shared_pullback if centralized else self.actor.pullback
         return z, pullback(S, one, dz, theta)
 
     def advance(
-        self, state: SchedulingState, A: Matrix, W: Matrix | None, u: Array, explore: Array, disturb: Array,
+        self, state: SchedulingState, A: Matrix, W: Matrix | None, u: Array, noise: Array, explore: Array,
         *, actor_lr: float, critic_lr: float,
     ) -> tuple[SchedulingState, Seen]:  # fmt: skip
-        """One mini-batch on the graph A with its mixing W (centralized: None); u, explore, disturb [B, V]."""
-        check_shape("u", u.shape, disturb.shape)
-        check_shape("explore", explore.shape, disturb.shape)
+        """One mini-batch on the graph A with its mixing W (centralized: None); u, noise, explore [B, V]."""
+        check_shape("u", u.shape, explore.shape)
+        check_shape("noise", noise.shape, explore.shape)
         S, phi = conflict_shift(A), state.critic.theta
-        z, gradients = self.actor_gradients(S, state.actor.theta, phi, disturb)
+        z, gradients = self.actor_gradients(S, state.actor.theta, phi, explore)
         actor = state.actor
         for gradient in gradients if self.sample_by_sample else [gradients.sum(axis=0)]:
             actor = self.actor_steps.advance(actor, W, gradient, actor_lr)
-        chosen = greedy(A, (z + explore) * u)
-        loss, gradient = self.critic.loss_and_gradient(S, z + explore, target(u, chosen), phi)
+        chosen = greedy(A, (z + noise) * u)
+        loss, gradient = self.critic.loss_and_gradient(S, z + noise, target(u, chosen), phi)
         critic = self.critic_steps.advance(state.critic, None, gradient, critic_lr)
         return SchedulingState(actor, critic), Seen(z, chosen, loss)
 

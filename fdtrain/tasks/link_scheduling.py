@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fdtrain.section import Positive, Section
 from fdtrain.tasks.section import TaskSection
@@ -23,8 +23,7 @@ class Critic(Section):
     negative_slope: float = Field(default=0.2, description="Slope of leaky_relu below 0.", ge=0, le=1)
     samples: int = Field(
         default=10,
-        description="m, the samples of a mini-batch from which a central critic learns, and the draws of the "
-        "disturbance, which sample b shares with b + m.",
+        description="Samples of a mini-batch from which a central critic learns: the first ones.",
         ge=1,
     )
     lr: Positive = Field(
@@ -61,18 +60,23 @@ class LinkScheduling(TaskSection):
         ge=0,
         lt=2**63,
     )
-    exploration: float = Field(
+    decision_noise: float = Field(
         default=0.075, description="z + U(−e, e) decides in training.", ge=0, allow_inf_nan=False
     )
-    disturbance: float = Field(
+    exploration: float = Field(
         default=0.03,
         description="z + U(−d, d) is where a central critic is asked.",
         ge=0,
         allow_inf_nan=False,
     )
+    explorations: int = Field(
+        default=10,
+        description="m, its draws per node and mini-batch: sample b has that of sample b mod m.",
+        ge=1,
+    )
     start: Positive = Field(
         default=0.2,
-        description="Mean of z on the first graph before training: the last layer is scaled to it.",
+        description="Mean of z on the first graph before training, to which a last layer with relu is scaled.",
     )
     critic: Critic = Field(default=Critic(), description="The critic.")
     optimum_within: float = Field(
@@ -84,10 +88,22 @@ class LinkScheduling(TaskSection):
 
     bundle: ClassVar[None] = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.critic.kind == "neighbours":
+            changed = [
+                key for key in ("exploration", "explorations") if getattr(self, key) != _default(self, key)
+            ]
+            if self.critic.samples != _default(self.critic, "samples"):
+                changed.append("critic.samples")
+            if changed:
+                raise ValueError(f"{changed[0]}: belongs to a central critic, which nodes ask; remove it")
+        return self
+
     @classmethod
     def complete(cls, content: dict[str, Any]) -> None:
-        """The published settings, with the samples of a mini-batch in one wave, or in ten where each is an update: then
-        they send w·|θ| numbers of the gradient."""
+        """The published sizes, noises and rates, with one update per mini-batch, whose samples are one wave; or ten
+        waves, where every sample is an update: then they send w·|θ| numbers of the gradient."""
         topology = content.setdefault(
             "topology", {"kind": "erdos_renyi", "nodes": 100, "mean_degree": [2, 25]}
         )
@@ -118,6 +134,10 @@ class LinkScheduling(TaskSection):
 
     def of_one_minibatch(self, batch: int) -> dict[str, Any]:
         return {"graphs": 1, "test_graphs": 1, "test_samples": 1}
+
+
+def _default(section: Section, key: str) -> Any:
+    return type(section).model_fields[key].default
 
 
 _ACTOR = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fdtrain import rng
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
-from fdtrain.losses import DISTURB, EXPLORE, SHARE, WEIGHT
+from fdtrain.losses import EXPLORE, NOISE, SHARE, WEIGHT
 from fdtrain.service import Topology
 from fdtrain.tasks.base import Order, Samples
 from fdtrain.tasks.independent_sets import local_greedy, minimum_degree_greedy, optimum, utility
@@ -44,7 +44,7 @@ class WeightData:
     def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
         graph = self.held_out_graph(k)
         samples = self._draw(graph, self.test_samples, self._task.test_seed, "weights/test", k)
-        samples.y[..., [EXPLORE, DISTURB]] = 0.0
+        samples.y[..., [NOISE, EXPLORE]] = 0.0
         samples.x[..., 1:] = 0.0
         return graph, samples
 
@@ -81,13 +81,13 @@ class WeightData:
         drawn = np.empty((nodes, 3, samples))
         for node in range(nodes):
             drawn[node] = rng.generator(seed, purpose, step, node).random((3, samples))
-        u, explore, disturb = (np.ascontiguousarray(part.T) for part in drawn.swapaxes(0, 1))
+        u, noise, explore = (np.ascontiguousarray(part.T) for part in drawn.swapaxes(0, 1))
         y = np.empty((samples, nodes, 4))
         y[..., WEIGHT] = u
         y[..., SHARE] = u / utility(u, local_greedy(graph, u))[:, None]
-        y[..., EXPLORE] = task.exploration * (2.0 * explore - 1.0)
-        y[..., DISTURB] = task.disturbance * (2.0 * disturb[np.arange(samples) % task.critic.samples] - 1.0)
+        y[..., NOISE] = task.decision_noise * (2.0 * noise - 1.0)
+        y[..., EXPLORE] = task.exploration * (2.0 * explore[np.arange(samples) % task.explorations] - 1.0)
         x = np.ones((samples, nodes, 1))
         return Samples(
-            x if task.critic.kind == "central" else np.concatenate([x, y[..., EXPLORE, None]], axis=2), y
+            x if task.critic.kind == "central" else np.concatenate([x, y[..., NOISE, None]], axis=2), y
         )

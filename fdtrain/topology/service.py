@@ -9,7 +9,7 @@ import numpy as np
 from fdtrain import rng
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
-from fdtrain.topology.sources import Source
+from fdtrain.topology.sources import Source, UnusableDrawError
 from fdtrain.topology.spectrum import spectral_gap
 
 DIAMETER_LIMIT = 2000  # nodes; all-pairs distances take V² memory
@@ -22,7 +22,13 @@ class TopologyService:
     """
 
     def __init__(
-        self, source: Source, seed: int, fixed: Graph | None = None, purpose: str = "topology"
+        self,
+        source: Source,
+        seed: int,
+        fixed: Graph | None = None,
+        purpose: str = "topology",
+        *,
+        edgeless: bool = True,
     ) -> None:
         """
         Args:
@@ -30,8 +36,9 @@ class TopologyService:
             seed: the experiment's seed, used where the source has none.
             fixed: the graph itself, where a data bundle has it.
             purpose: what the graphs are for: other draws for another purpose.
+            edgeless: whether a graph without an edge will do.
         """
-        self._purpose = purpose
+        self._purpose, self._edgeless = purpose, edgeless
         self.source = source
         self.seed = seed if source.seed is None else source.seed
         self.fixed = fixed
@@ -41,7 +48,8 @@ class TopologyService:
         """The graph of mini-batch `t` ≥ 0.
 
         Raises:
-            InputError: no connected graph among ``max_draws`` draws, or a file that cannot be used.
+            InputError: no connected graph, or none that can be used, among ``max_draws`` draws, or a file that cannot
+                be used.
         """
         if t < 0:
             raise ValueError(f"topology: mini-batches count from 0, asked for {t}")
@@ -53,13 +61,18 @@ class TopologyService:
     def _draw(self, number: int, t: int) -> Graph:
         source = self.source
         attempts = source.max_draws if source.is_random and self.fixed is None else 1
+        problem: UnusableDrawError | None = None
         for attempt in range(attempts):
-            if self.fixed is not None:
-                graph = self.fixed
-            else:
-                graph = source.draw(rng.generator(self.seed, self._purpose, step=number, item=attempt))
+            try:
+                graph = self._once(number, attempt)
+            except UnusableDrawError as error:
+                problem = error
+                continue
             if not source.connected or graph.components() == 1:
                 return graph
+            problem = None
+        if problem is not None:
+            raise problem
         draws = f"{attempts} draw{'s' if attempts > 1 else ''}"
         found = f"{graph.num_edges} edges and {graph.components()} components"
         remedy = "give it more edges, or set connected: false"
@@ -67,6 +80,17 @@ class TopologyService:
             f"topology: {source.kind} at mini-batch {t}: no connected graph in {draws}, "
             f"the last has {found}; {remedy}"
         )
+
+    def _once(self, number: int, attempt: int) -> Graph:
+        if self.fixed is not None:
+            graph = self.fixed
+        else:
+            graph = self.source.draw(rng.generator(self.seed, self._purpose, step=number, item=attempt))
+        if graph.num_edges == 0 and not self._edgeless:
+            raise UnusableDrawError(
+                f"topology: a graph of {graph.num_nodes} nodes without an edge; give it more edges"
+            )
+        return graph
 
 
 def describe(graph: Graph) -> dict[str, Any]:

@@ -31,6 +31,10 @@ Nodes = Annotated[int, Field(description="|V|, the number of nodes.", ge=1, le=M
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+class UnusableDrawError(InputError):
+    """What was drawn cannot be used; another draw may be."""
+
+
 class Redraw(Section):
     """A topology that changes while the network trains."""
 
@@ -74,7 +78,12 @@ class Source(Section, ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Graph:
-        """One draw with the bits of `rng`; it may be disconnected."""
+        """One draw with the bits of `rng`; it may be disconnected.
+
+        Raises:
+            UnusableDrawError: it cannot be used; the service asks for another.
+            InputError: no draw can.
+        """
 
 
 class BarabasiAlbert(Source):
@@ -121,11 +130,13 @@ class ErdosRenyi(Source):
         if (self.p is None) == (self.mean_degree is None):
             found = "neither" if self.p is None else "both"
             raise ValueError(f"p, mean_degree: give exactly one of the two, found {found}")
+        few = f"small enough for {MAX_EDGES:,} edges"
         if self.mean_degree is not None:
             high = self.mean_degree[1] if isinstance(self.mean_degree, tuple) else self.mean_degree
             _require(high <= self.nodes - 1, "mean_degree", high, f"at most nodes − 1 = {self.nodes - 1}")
-        expected = (self.p or 0.0) * self.nodes * (self.nodes - 1) / 2
-        _require(expected <= MAX_EDGES, "p", self.p, f"small enough for {MAX_EDGES:,} edges")
+            _require(high * self.nodes / 2 <= MAX_EDGES, "mean_degree", high, few)
+        if self.p is not None:
+            _require(self.p * self.nodes * (self.nodes - 1) / 2 <= MAX_EDGES, "p", self.p, few)
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
@@ -378,13 +389,13 @@ class ConflictSource(Source):
         graph = conflict_graph(self.network.draw(rng), self.interference)
         if self.links is not None:
             if self.links > graph.num_nodes:
-                raise InputError(
+                raise UnusableDrawError(
                     f"topology.links: {self.links}, but the network has only {graph.num_nodes}; give it more edges, or "
                     "lower links"
                 )
             graph = graph.induced(np.sort(rng.choice(graph.num_nodes, self.links, replace=False)))
         if graph.num_edges == 0:
-            raise InputError(
+            raise UnusableDrawError(
                 f"topology: conflict: no two of {graph.num_nodes} links conflict; give network more edges"
             )
         return graph
