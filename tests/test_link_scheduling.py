@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from teams import error, refused, run, verified
 
 import fdtrain
+from fdtrain import cli, reference, resources
 from fdtrain import config as configuration
-from fdtrain import reference
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build
 from fdtrain.graph import Graph
@@ -738,3 +738,51 @@ def test_a_draw_by_which_all_are_asleep_is_not_taken() -> None:
     }
     with pytest.raises(InputError, match=r"model.init: 1,000 draws of parameters, and by each of them z = 0"):
         experiment(model=hopeless)
+
+
+# --- other commands ---
+
+SMALL = [
+    "topology.nodes=12",
+    "topology.mean_degree=[1, 4]",
+    "task.graphs=2",
+    "task.test_graphs=1",
+    "training.batch=4",
+]
+SMALL += [
+    "task.critic.hidden=4",
+    "task.critic.layers=2",
+    "model.sizes=[1, 4, 1]",
+    "model.activation=[tanh, relu]",
+]
+KINDS = {"central": [], "neighbours": ["task.critic.kind=neighbours"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mini_batch_can_be_timed(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--ranks", "1", "--repeats", "2", *SMALL, *KINDS[kind]]
+    assert cli.main(["bench", "minibatches", "paper/link_scheduling", *options]) == 0
+    assert "a mini-batch of 4 samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_cost_is_that_of_its_schedule(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "cost.csv"
+    assert (
+        cli.main(["cost", "paper/link_scheduling", *SMALL, *KINDS[kind], "--ranks", "1", "--out", str(file)])
+        == 0
+    )
+    settings = configuration.load(resources.find_config("paper/link_scheduling"), [*SMALL, *KINDS[kind]])
+    schedule = build(settings).job.schedule(4)
+    with file.open(encoding="utf-8") as stream:
+        (row,) = [row for row in csv.DictReader(stream) if row["scheme"] == settings.training.scheme]
+    assert int(row["rounds_measured"]) == len(schedule.rounds)
+    assert int(row["layers"]) == schedule.depth
+
+
+def test_a_twin_without_noise_is_verified() -> None:
+    critic = {"kind": "neighbours", "hidden": 4, "layers": 2, "samples": 10}
+    made = experiment(
+        task={"decision_noise": 0.0, "critic": critic}, optimizer={"kind": "naive_adam", "lr": 1e-3}
+    )
+    assert not failed(made)
