@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fdtrain import reference
 from fdtrain.graph import Graph
-from fdtrain.losses import EXPLORE, NOISE, SHARE, WEIGHT
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
 from fdtrain.tasks.node_regression import Shift
@@ -98,14 +97,14 @@ class RegressionOracle:
 
     def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
         stops = range(len(samples.x) + 1)
-        parts = [self.shared_pass(graph, part, theta) for part in _cut(samples, stops)]
+        parts = [self.shared_pass(graph, part, theta) for part in cut(samples, stops)]
         return float(np.mean([measure for measure, _ in parts])), np.stack([part for _, part in parts])
 
     def consensus(
         self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
     ) -> list[Mixed]:
         W = reference.mixing_matrix(graph.adjacency(), *rule)
-        parts = _cut(samples, _stops(schedule))
+        parts = cut(samples, stops_of(schedule))
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
 
     def decisions(
@@ -168,197 +167,15 @@ class AllocationOracle:
     def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
 
 
-class SchedulingOracle:
-    """An actor on conflict graphs, and a central critic that learns beside it."""
-
-    tolerance = 1e-10  # standardising z divides by a small number
-
-    def __init__(
-        self,
-        actor: reference.Model,
-        critic: reference.Critic,
-        shift: Shift,
-        phi: Array,
-        *,
-        samples: int,
-        lr: float,
-    ) -> None:
-        """`phi` are the critic's parameters at the start; it learns from so many samples of a mini-batch, by Adam with
-        α = `lr`."""
-        self._actor, self._critic, self._shift = actor, critic, shift
-        self._samples, self._lr = samples, lr
-        self._steps, self._start = reference.Recursion("adam"), phi
-        self._state = self._steps.start(phi)
-
-    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
-        return float(self.node_measures(graph, samples, theta).sum())
-
-    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        return _utilities(graph, samples, self._z(graph, samples, theta))
-
-    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        return self._actor.summed_pullback(*self._pulled(graph, samples, theta), theta)
-
-    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
-        S, x, dz = self._pulled(graph, samples, theta)
-        if _alike(x):  # then z is, and the gradient is linear in dz
-            x, dz = x[:1], dz.sum(axis=0, keepdims=True)
-        gradient: Array = self._actor.shared_pullback(S, x, dz, theta).sum(axis=0)
-        return self.measure(graph, samples, theta), gradient
-
-    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
-        pulled = self._pulled(graph, samples, theta)
-        return self.measure(graph, samples, theta), self._actor.shared_pullback(*pulled, theta)
-
-    def consensus(
-        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
-    ) -> list[Mixed]:
-        W = reference.mixing_matrix(graph.adjacency(), *rule)
-        if schedule.mixes_samples:
-            gradients = self._actor.pullback(*self._pulled(graph, samples, theta), theta)
-            return [Mixed(W, gradient) for gradient in gradients]
-        parts = _cut(samples, _stops(schedule))
-        return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
-
-    def decisions(
-        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
-    ) -> list[reference.GreedyCost]:
-        return _decisions(graph, samples, self._z(graph, samples, theta), schedule)
-
-    def fresh(self) -> SchedulingOracle:
-        return SchedulingOracle(
-            self._actor, self._critic, self._shift, self._start, samples=self._samples, lr=self._lr
-        )
-
-    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
-        samples = Samples(samples.x[: self._samples], samples.y[: self._samples])
-        noisy = self._z(graph, samples, theta) + samples.y[..., NOISE]
-        if not np.isfinite(noisy).all():  # training diverged
-            return
-        u, S = samples.y[..., WEIGHT], reference.conflict_shift(graph.adjacency())
-        wanted = reference.target(u, reference.greedy(graph.adjacency(), noisy * u))
-        _, gradient = self._critic.loss_and_gradient(S, noisy, wanted, self._state.theta)
-        self._state = self._steps.advance(self._state, None, gradient, self._lr)
-
-    def output(self, graph: Graph, theta: Array) -> Array:
-        """z [V], which is the same for all samples."""
-        z: Array = self._actor.forward(self._shift.of(graph), np.ones((1, graph.num_nodes, 1)), theta)[
-            0, :, 0
-        ]
-        return z
-
-    def _z(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        x = samples.x[:1] if _alike(samples.x) else samples.x
-        z: Array = self._actor.forward(self._shift.of(graph), x, theta)[..., 0]
-        return np.broadcast_to(z, samples.x.shape[:2])
-
-    def _pulled(self, graph: Graph, samples: Samples, theta: Array) -> tuple[reference.Matrix, Array, Array]:
-        explored = self._z(graph, samples, theta) + samples.y[..., EXPLORE]
-        S = reference.conflict_shift(graph.adjacency())  # the critic's, whatever the actor's
-        distinct, which = np.unique(explored, axis=0, return_inverse=True)
-        dz = self._critic.sensitivity(S, distinct, self._state.theta)[which]
-        return self._shift.of(graph), samples.x, dz[..., None]
-
-
-@dataclass(frozen=True)
-class TwinOracle:
-    """An actor on conflict graphs, and a critic that is a part of every node's parameters."""
-
-    model: reference.Twin
-    shift: Shift
-    tolerance = 1e-10
-
-    def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
-        return float(self.node_measures(graph, samples, theta).sum())
-
-    def node_measures(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        return _utilities(graph, samples, self._z(graph, samples, theta))
-
-    def local_gradients(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        return self.model.summed_gradients(self.shift.of(graph), *_drawn(samples, theta))
-
-    def shared_pass(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
-        measure, gradients = self.shared_by_sample(graph, samples, theta)
-        total: Array = gradients.sum(axis=0)
-        return measure, total
-
-    def shared_by_sample(self, graph: Graph, samples: Samples, theta: Array) -> tuple[float, Array]:
-        gradients = self.model.shared_gradients(self.shift.of(graph), *_drawn(samples, theta))
-        return self.measure(graph, samples, theta), gradients
-
-    def consensus(
-        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule, rule: Rule
-    ) -> list[Mixed]:
-        W = reference.mixing_matrix(graph.adjacency(), *rule)
-        if schedule.mixes_samples:
-            gradients = self.model.local_gradients(self.shift.of(graph), *_drawn(samples, theta))
-            return [Mixed(W, gradient) for gradient in gradients]
-        return [
-            Mixed(W, self.local_gradients(graph, part, theta)) for part in _cut(samples, _stops(schedule))
-        ]
-
-    def decisions(
-        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
-    ) -> list[reference.GreedyCost]:
-        return _decisions(graph, samples, self._z(graph, samples, theta), schedule)
-
-    def fresh(self) -> TwinOracle:
-        return self
-
-    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
-
-    def output(self, graph: Graph, theta: Array) -> Array:
-        """z [V], which is the same for all samples."""
-        V = graph.num_nodes
-        rows = np.broadcast_to(theta, (V, theta.shape[-1]))
-        z: Array = self.model.forward(self.shift.of(graph), np.zeros((1, V)), rows)[0][0]
-        return z
-
-    def _z(self, graph: Graph, samples: Samples, theta: Array) -> Array:
-        rows = np.broadcast_to(theta, (graph.num_nodes, theta.shape[-1]))
-        e, _, *given = _drawn(samples, rows)
-        return self.model.forward(self.shift.of(graph), e, *given)[0]
-
-
-def _drawn(samples: Samples, theta: Array) -> tuple[Array, Array, Array, Array]:
-    """e and u [B, V], θ, and x [B, V, 1]."""
-    return samples.y[..., NOISE], samples.y[..., WEIGHT], theta, samples.x[..., :1]
-
-
-def _alike(x: Array) -> bool:
-    """Whether all samples have the same features [B, V, g_0]."""
-    return bool((x == x[:1]).all())
-
-
-def _utilities(graph: Graph, samples: Samples, z: Array) -> Array:
-    """Every node's part [V] of the utility ratio, the mean over the samples."""
-    weights = _priorities(samples, z)
-    if not np.isfinite(weights).all():  # training diverged
-        return np.full(graph.num_nodes, np.nan)
-    chosen = reference.greedy(graph.adjacency(), weights)
-    found: Array = (chosen * samples.y[..., SHARE]).mean(axis=0)
-    return found
-
-
-def _decisions(graph: Graph, samples: Samples, z: Array, schedule: Schedule) -> list[reference.GreedyCost]:
-    A, weights, stops = graph.adjacency(), _priorities(samples, z), [0, *accumulate(schedule.waves)]
-    return [reference.greedy_rounds(A, weights[a:b]) for a, b in pairwise(stops)]
-
-
-def _priorities(samples: Samples, z: Array) -> Array:
-    """By what the local greedy solver chooses, (z + e) ⊙ u [B, V]."""
-    found: Array = (z + samples.y[..., NOISE]) * samples.y[..., WEIGHT]
-    return found
-
-
-def _stops(schedule: Schedule) -> list[int]:
+def stops_of(schedule: Schedule) -> list[int]:
     """Where the samples are cut into those whose gradients are mixed together."""
     if schedule.mixes_samples:
         return list(range(schedule.batch + 1))
     return [0, *accumulate(schedule.waves)] if schedule.exchange == "after_wave" else [0, schedule.batch]
 
 
-def _cut(samples: Samples, stops: Sequence[int]) -> list[Samples]:
+def cut(samples: Samples, stops: Sequence[int]) -> list[Samples]:
+    """The samples between the stops, without channels."""
     return [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
 
 

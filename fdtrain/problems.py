@@ -21,8 +21,9 @@ from fdtrain.layers.uwmmse import Uwmmse
 from fdtrain.losses import NegativeSumRate, Objective, SquaredError, Utility
 from fdtrain.models import BiasedInit, GcnnModel, Init, UwmmseModel
 from fdtrain.networks import Network, ShiftNetwork
-from fdtrain.oracles import AllocationOracle, Oracle, RegressionOracle, SchedulingOracle, TwinOracle
+from fdtrain.oracles import AllocationOracle, Oracle, RegressionOracle
 from fdtrain.programs import Program
+from fdtrain.scheduling_oracles import SchedulingOracle, TwinOracle
 from fdtrain.service import Critic, Topology
 from fdtrain.tasks.base import DataService
 from fdtrain.tasks.bundle import RegressionBundle

@@ -75,6 +75,7 @@ DRIVER = (
     "resources",
     "rundir",
     "scheduling",
+    "scheduling_oracles",
     "schema",
     "section",
     "service",
