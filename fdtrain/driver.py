@@ -73,6 +73,12 @@ class Quiet:
     def note(self, text: str) -> None: ...
 
 
+ASLEEP = (
+    "note: z = 0 at all nodes, and the slope of the relu there as well: the actor learns nothing any more; lower "
+    "optimizer.lr, or let model.activation end in a sigmoid"
+)
+
+
 class VerificationError(RuntimeError):
     """What the messages computed is not what the oracle computes."""
 
@@ -197,10 +203,21 @@ def lead(
             facts = {"outcome": ended, **environment(team, time.time() - started)}
             write_json(directory.path / "environment.json", facts)
     observer.finished()
+    if _is_asleep(experiment, outcome):
+        observer.note(ASLEEP)
     if outcome.stopped:
         observer.note(outcome.stopped)
     path = None if directory is None else directory.path
     return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
+
+
+def _is_asleep(experiment: Experiment, outcome: Outcome) -> bool:
+    """Whether an actor that ends in a relu puts out 0 at all nodes of the last graph."""
+    output = getattr(experiment.oracle, "output", None)
+    if output is None or not outcome.rows:
+        return False
+    last = experiment.job.minibatches * len(outcome.rows) - 1
+    return not output(experiment.topology.graph(last), outcome.theta).any()
 
 
 def report_verification(comparisons: Sequence[Comparison], file: Path | None, observer: Observer) -> None:

@@ -28,7 +28,6 @@ from fdtrain.layers.twin import Twin
 from fdtrain.ledger import Ledger
 from fdtrain.losses import SHARE, WEIGHT
 from fdtrain.networks import Network
-from fdtrain.npz import Archive, brief
 from fdtrain.outputs import writing
 from fdtrain.partition import block
 from fdtrain.passes import Rows
@@ -45,6 +44,7 @@ from fdtrain.team import Team
 from fdtrain.topology import read_graph, resolve
 from fdtrain.topology.conflicts import conflict_graph
 from fdtrain.trained import Parameters, check_fits, config_file, notes_on, on_nodes, read_theta
+from fdtrain.weights_file import name_of
 from fdtrain.yamlfile import read_mapping
 
 Array = NDArray[np.float64]
@@ -52,7 +52,6 @@ Chosen = NDArray[np.bool_]
 Interference = Literal["none", "one_hop", "two_hop"]
 
 RUN, LGS, OPTIMUM = "this run", "plain LGS", "optimum"
-LARGEST = 1e300  # total weight of a sample
 # Parameters say nothing of the network on which they were trained, whose file may be gone by now.
 _ANY_NETWORK = {"kind": "erdos_renyi", "nodes": 2, "p": 1.0}
 
@@ -114,134 +113,6 @@ def read_conflicts(name: str, interference: Interference) -> tuple[Graph, list[s
     return replace(graph, weights=np.ones_like(graph.weights)), [
         f"{name} has edge weights, which do not count: two vertices are in conflict or not"
     ]
-
-
-def name_of(graph: Graph, vertex: int) -> str:
-    """A vertex's label, or its number where there are none."""
-    return graph.labels[vertex] if graph.labels else str(vertex)
-
-
-def read_weights(file: Path, graph: Graph) -> Array:
-    """The weights of the vertices in a ``.csv``, ``.npy`` or ``.npz`` file, [B, V].
-
-    Raises:
-        InputError: the file cannot be read, or it has not one weight ≥ 0 for every vertex, and one > 0 in every sample.
-    """
-    readers = {".csv": _read_csv, ".npy": _read_array, ".npz": _read_array}
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{file}: unknown suffix {file.suffix!r}; weights are in a {', '.join(readers)} file"
-        )
-    try:
-        raw = file.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a valid path"
-        raise InputError(f"{file}: cannot be read: {reason}") from None
-    try:
-        weights = reader(raw, graph)
-        _check(weights, graph)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
-    return weights
-
-
-def _read_csv(raw: bytes, graph: Graph) -> Array:
-    try:
-        rows = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"is no CSV file of UTF-8 text ({brief(error)})") from None
-    lines = [
-        (number, [cell.strip() for cell in row])
-        for number, row in enumerate(rows, start=1)
-        if any(cell.strip() for cell in row)
-    ]
-    header = lines[0][1] if lines else []
-    if [cell.lower() for cell in header] != ["node", "weight"]:
-        raise InputError(f"must begin with the line node,weight, found {','.join(header)!r:.60}")
-    for number, cells in lines:
-        if len(cells) != 2:
-            raise InputError(f"line {number}: must be a node and its weight, found {','.join(cells)!r:.60}")
-    number_of = _vertices(graph, [cells[0] for _, cells in lines[1:]])
-    weights, line_of = np.zeros((1, graph.num_nodes)), dict[int, int]()
-    for number, (name, value) in lines[1:]:
-        if name not in number_of:
-            raise InputError(f"line {number}: there is no vertex {name!r:.60}; {_known(graph)}")
-        vertex = number_of[name]
-        if vertex in line_of:
-            raise InputError(
-                f"line {number}: node {name!r:.60} is on line {line_of[vertex]} already; keep one"
-            )
-        line_of[vertex] = number
-        try:
-            weights[0, vertex] = float(value)
-        except ValueError:
-            raise InputError(f"line {number}: the weight must be a number, found {value!r:.60}") from None
-    missing = [vertex for vertex in range(graph.num_nodes) if vertex not in line_of]
-    if missing:
-        raise InputError(
-            f"has no weight of node {name_of(graph, missing[0])!r:.60}; {len(missing)} of {graph.num_nodes} are "
-            "missing, give every vertex one"
-        )
-    return weights
-
-
-def _vertices(graph: Graph, names: list[str]) -> dict[str, int]:
-    """What the file's names mean: labels or numbers, whichever fits more of them. A link's dash may be a hyphen."""
-    numbers = {str(vertex): vertex for vertex in range(graph.num_nodes)}
-    labels = {label: vertex for vertex, label in enumerate(graph.labels or ())}
-    for label, vertex in list(labels.items()):
-        labels.setdefault(label.replace("–", "-"), vertex)
-    return max((labels, numbers), key=lambda known: sum(name in known for name in names))
-
-
-def _known(graph: Graph) -> str:
-    numbers = f"0 … {graph.num_nodes - 1}"
-    if graph.labels is None:
-        return f"they are {numbers}"
-    return f"they are '{graph.labels[0]}' … '{graph.labels[-1]}', or all by number, {numbers}"
-
-
-def _read_array(raw: bytes, graph: Graph) -> Array:
-    stream = io.BytesIO(raw)
-    if raw.startswith(np.lib.format.MAGIC_PREFIX):
-        try:
-            found = np.lib.format.read_array(stream, allow_pickle=False)
-        except Exception as error:  # NumPy and the parser of its headers each have their own
-            raise InputError(f"is damaged or holds no plain numbers ({brief(error)})") from None
-    else:
-        archive = Archive(stream)
-        if "weights" not in archive:
-            raise InputError(f"needs an array 'weights', found {', '.join(archive) or 'nothing':.60}")
-        found = archive["weights"]
-    if found.dtype.kind not in "biuf":
-        raise InputError(f"weights must be real numbers, found {found.dtype}")
-    nodes = graph.num_nodes
-    if found.ndim not in (1, 2) or found.shape[-1] != nodes or found.size == 0:
-        raise InputError(
-            f"weights must be [{nodes}], one per vertex, or [B, {nodes}], B samples; found {list(found.shape)}"
-        )
-    with np.errstate(over="ignore"):  # what overflows is not finite, and reported as such
-        return np.atleast_2d(found).astype(np.float64)
-
-
-def _check(weights: Array, graph: Graph) -> None:
-    def where(sample: int) -> str:
-        return f" in sample {sample}" if len(weights) > 1 else ""
-
-    bad = np.argwhere(~(np.isfinite(weights) & (weights >= 0)))
-    if len(bad):
-        sample, vertex = bad[0]
-        raise InputError(
-            f"weights must be finite and at least 0, found {weights[sample, vertex]:g} at node "
-            f"{name_of(graph, vertex)!r:.60}{where(sample)}"
-        )
-    with np.errstate(over="ignore"):
-        totals = weights.sum(axis=1)
-    for sample in map(int, np.flatnonzero((totals == 0) | (totals > LARGEST))):
-        if totals[sample] == 0:
-            raise InputError(f"all weights are 0{where(sample)}: there is nothing to gain; make one larger")
-        raise InputError(f"the weights add up to more than {LARGEST:g}{where(sample)}; scale them down")
 
 
 @dataclass(frozen=True)
@@ -346,7 +217,7 @@ def _notes_on(request: Request, z: Array) -> list[str]:
         found.append(f"{trained} nodes were trained: vertex i has the parameters of node i mod {trained}")
     if np.ptp(z) == 0:
         found.append(
-            f"z = {z[0, 0]:g} at all vertices: the model tells none from another"
+            f"z = {z[0, 0] + 0.0:g} at all vertices: the model tells none from another"
             + ("; all weights tie, and lower numbers win" if z[0, 0] == 0 else "")
         )
     return found

@@ -41,7 +41,9 @@ def read_theta(path: Path) -> Array:
     """
     file = path / "theta.npz"
     if not os.path.isfile(file):
-        raise InputError(f"{path}: holds no theta.npz; the run finished no epoch")
+        raise InputError(
+            f"{path}: holds no theta.npz: the run was ended before it could write its parameters"
+        )
     try:
         with file.open("rb") as stream:
             found = Archive(stream)["theta"]

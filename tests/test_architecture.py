@@ -89,6 +89,7 @@ DRIVER = (
     "trajectory",
     "trials",
     "verify",
+    "weights_file",
     "yamlfile",
 )
 

@@ -292,7 +292,7 @@ def test_what_is_no_such_run_is_one_line(
     shutil.copytree(trained, path)
     file = path / "theta.npz"
     file.unlink()
-    assert "holds no theta.npz; the run finished no epoch" in said(path)
+    assert "holds no theta.npz: the run was ended before" in said(path)
     file.write_bytes(b"nothing")
     assert "theta.npz: is damaged or no .npz file" in said(path)
     np.savez(file, other=np.zeros(3))

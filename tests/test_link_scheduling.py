@@ -21,6 +21,7 @@ from teams import error, refused, run, verified
 import fdtrain
 from fdtrain import cli, reference, resources
 from fdtrain import config as configuration
+from fdtrain.driver import ASLEEP, Quiet, lead
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build
 from fdtrain.graph import Graph
@@ -30,6 +31,7 @@ from fdtrain.service import Host
 from fdtrain.tasks.base import Order, Samples
 from fdtrain.tasks.critic import CentralCritic
 from fdtrain.tasks.link_scheduling import Critic
+from fdtrain.team import in_threads
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import BundleSource
 
@@ -786,3 +788,17 @@ def test_a_twin_without_noise_is_verified() -> None:
         task={"decision_noise": 0.0, "critic": critic}, optimizer={"kind": "naive_adam", "lr": 1e-3}
     )
     assert not failed(made)
+
+
+def test_a_run_says_when_its_actor_is_asleep() -> None:
+    said: list[str] = []
+
+    class Notes(Quiet):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    made = experiment(model={"activation": ["tanh", "relu"], "sizes": [1, 4, 1]})
+    for theta, expected in ((made.theta, []), (np.zeros_like(made.theta), [ASLEEP])):
+        said.clear()
+        in_threads(1, lambda team: lead(team, replace(made, theta=theta), None, Notes(), verify=False))  # noqa: B023
+        assert said == expected

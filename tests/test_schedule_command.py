@@ -25,6 +25,7 @@ from fdtrain.scheduling import LGS, OPTIMUM, RUN, Request, Scheduled, Trained, r
 from fdtrain.tasks.independent_sets import is_independent, local_greedy, minimum_degree_greedy, optimum
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow
+from fdtrain.weights_file import read_weights
 
 NODES = 12
 CRITICS: dict[str, dict[str, Any]] = {
@@ -544,7 +545,7 @@ def test_what_is_no_such_run_is_one_line(
     file.write_bytes(b"nothing")
     assert "theta.npz: is damaged or no .npz file" in said("run")
     file.unlink()
-    assert "holds no theta.npz; the run finished no epoch" in said("run")
+    assert "holds no theta.npz: the run was ended before" in said("run")
     (here / "run" / "config.yaml").write_text("task: {kind: link_scheduling, colour: red}", encoding="utf-8")
     assert "colour" in said("run")
     (here / "run" / "config.yaml").write_text("axes: {}", encoding="utf-8")
@@ -569,3 +570,18 @@ def test_under_mpi_the_file_is_the_same(runs: dict[str, Path], here: Path) -> No
     assert (here / "1.csv").read_bytes() == (here / "2.csv").read_bytes()
     wanted = ["schedule", str(runs["central"]), "graph.graphml", "weights.csv", "--ranks", "9"]
     assert "only 6 nodes" in one_line_error(fdtrain(*wanted, cwd=here))
+
+
+def test_a_link_may_be_called_by_its_ends_in_either_order(tmp_path: Path) -> None:
+    links, _ = read_conflicts("abilene", "one_hop")
+    assert links.labels is not None
+    file, weights = tmp_path / "weights.csv", np.arange(1.0, links.num_nodes + 1)
+    for dash in ("–", "-"):
+        for way in (1, -1):
+            names = [dash.join(label.split("–")[::way]) for label in links.labels]
+            lines = [f"{name},{u}" for name, u in zip(names, weights, strict=True)]
+            file.write_text("\n".join(["node,weight", *lines]), encoding="utf-8")
+            np.testing.assert_array_equal(read_weights(file, links), weights[None])
+    nodes, _ = read_conflicts("abilene", "none")
+    with pytest.raises(InputError, match=r"there is no vertex 'Sea.*; if it is a link, add --interference$"):
+        read_weights(file, nodes)

@@ -62,6 +62,7 @@ def schedule(
     No two neighbours in the conflict graph are on together; the weights of those who are on are to be large.
     """
     from fdtrain import scheduling
+    from fdtrain.weights_file import read_weights
 
     if optimum is not None and not 0 < optimum <= 1e6:
         raise InputError(f"--optimum: must be more than 0 seconds and at most 1e6, found {optimum:g}")
@@ -69,7 +70,7 @@ def schedule(
         check_file(out, ".csv")
     trained = scheduling.read_run(directory)
     graph, notes = scheduling.read_conflicts(name, interference)
-    request = scheduling.Request(trained, graph, scheduling.read_weights(weights, graph), parameters)
+    request = scheduling.Request(trained, graph, read_weights(weights, graph), parameters)
     trained.network.check(graph)
     team: Team | None = context.obj
     count = count_ranks(ranks, request, team)
