@@ -239,10 +239,13 @@ def report_verification(comparisons: Sequence[Comparison], file: Path | None, ob
 
 
 def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Outcome) -> None:
-    minibatches = experiment.job.minibatches * len(outcome.rows)
+    job, node_loss = experiment.job, outcome.node_loss
+    minibatches = job.minibatches * len(outcome.rows)
+    if job.critic is not None and job.redraw_every is not None:  # its nodes are others than those of held-out graphs
+        node_loss = np.empty(0)
     directory.write_ledger(outcome.ledger)
     directory.write_theta(outcome.theta)
-    directory.write_network(experiment.topology.graph(minibatches - 1), outcome.node_loss)
+    directory.write_network(experiment.topology.graph(minibatches - 1), node_loss)
     directory.write_baselines(experiment.config.model.kind, outcome)
 
 

@@ -55,12 +55,12 @@ def draw_network(
         axes.text(0.5, 0.5, note, ha="center", va="center", transform=axes.transAxes)
         axes.set_title(textwrap.shorten(title, 70, placeholder=" …"), loc="left", parse_math=False)
         return
-    tested = len(values) == nodes  # otherwise the run ended before its first test
+    tested = len(values) == nodes  # or else it ended before, or its tests are on other graphs
     values = readable(values) if tested else np.full(nodes, np.nan)
     bad = np.isnan(values)
     if bad.any():
         who = "all" if bad.all() else f"{bad.sum():,}"
-        heading += f"; {who} diverged (grey)" if tested else f"; no {meaning} yet"
+        heading += f"; {who} diverged (grey)" if tested else f"; no {meaning}"
     at = graph.positions if graph.positions is not None else layout(graph)
     ink = float(np.clip(100 / max(graph.num_edges, 1), 0.2, 1.0))
     lines = LineCollection(list(at[graph.edges()]), colors="#777777", linewidths=0.35 + 0.55 * ink, zorder=1)
