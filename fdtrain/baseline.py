@@ -9,6 +9,7 @@ from fdtrain.errors import DivergenceError
 from fdtrain.experiment import Experiment, make_recursion
 from fdtrain.job import Job
 from fdtrain.minibatches import MinibatchRow
+from fdtrain.oracles import updates
 from fdtrain.service import EpochRow, Host
 
 
@@ -35,11 +36,8 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
             samples = experiment.samples(t, chosen, graph)
             with np.errstate(all="ignore"):
                 before = state.theta
-                if experiment.config.optimizer.by_sample:
-                    measure, gradients = oracle.shared_by_sample(graph, samples, before)
-                else:
-                    measure, gradient = oracle.shared_pass(graph, samples, before)
-                    gradients = gradient[None]
+                by_sample = experiment.config.optimizer.by_sample
+                measure, gradients = updates(oracle, graph, samples, before, by_sample=by_sample)
                 if max_norm is not None:
                     gradients = reference.clip_rows(gradients, max_norm)
                 for gradient in gradients:

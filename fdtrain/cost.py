@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from fdtrain import config as configuration
@@ -22,6 +20,7 @@ from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.models import GcnnModel
 from fdtrain.optimizers import Decentralized, fits
 from fdtrain.outputs import writing
+from fdtrain.progress import as_text
 from fdtrain.rounds import BYTES_PER_NUMBER, Outline
 from fdtrain.schemes import SCHEMES
 from fdtrain.team import Team
@@ -123,8 +122,7 @@ def _numbers(option: str, given: str | None, default: int) -> list[int]:
 
 def _is_stack(config: Config) -> bool:
     """Whether L is the number of the model's layers, and could be another one."""
-    critic = getattr(config.task, "critic", None)
-    return isinstance(config.model, GcnnModel) and (critic is None or critic.kind == "central")
+    return isinstance(config.model, GcnnModel) and not config.task.adds_layers()
 
 
 def configure(base: Config, case: Case) -> Config:
@@ -206,16 +204,13 @@ def render(lines: Sequence[Line], outline: Outline) -> str:
             f"{line.peak:,}",
             "equal" if line.agrees else "DIFFER",
         )
-    stream = io.StringIO()
-    Console(file=stream, width=150, no_color=True, highlight=False).print(table)
-    rows = [part.rstrip() for part in stream.getvalue().splitlines()]
     agree = sum(line.agrees for line in lines)
     end = f"{agree} of {len(lines)} rows: formula = plan = wire"
     if all(line.on_wire for line in lines):
         end += "; one rank per node: MPI sent as many messages and bytes"
     else:
         end += ", as counted by the ranks (--ranks pure compares with what MPI sends)"
-    return "\n".join([*title, "", *rows, end])
+    return "\n".join([*title, "", as_text([table], 150), end])
 
 
 def write_csv(file: Path, lines: Sequence[Line]) -> None:

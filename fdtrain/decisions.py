@@ -57,9 +57,8 @@ def decide(actor: Actor, team: Team, deal: Callable[[], Sequence[Part]] | None =
     On rank 0, which has the parts to `deal`, what all ranks decided; elsewhere nothing.
     """
     part: Part = team.deal(cast(Callable[[], Sequence[Part]], deal))
-    schedule = build(
-        "inference", outline=actor.model.outline, batch=actor.samples, wave=actor.samples
-    )  # one wave
+    one_wave = actor.samples
+    schedule = build("inference", outline=actor.model.outline, batch=actor.samples, wave=one_wave)
     turn, idle = Deciding(), DSGD(Constant(1.0))
     engine = Engine(
         actor.model, actor.network, Utility(), idle, Metropolis(), team.transport, part.theta, turn

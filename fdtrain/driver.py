@@ -241,9 +241,8 @@ def report_verification(comparisons: Sequence[Comparison], file: Path | None, ob
 def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Outcome) -> None:
     job, node_loss = experiment.job, outcome.node_loss
     minibatches = job.minibatches * len(outcome.rows)
-    if (
-        job.critic is not None and job.redraw_every is not None
-    ):  # its nodes are others than those of held-out graphs
+    # Nodes of a graph that is drawn anew are others than those of held-out graphs.
+    if job.critic is not None and job.redraw_every is not None:
         node_loss = np.empty(0)
     directory.write_ledger(outcome.ledger)
     directory.write_theta(outcome.theta)

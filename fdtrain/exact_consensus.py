@@ -26,6 +26,7 @@ from fdtrain.optim.naive import Naive
 from fdtrain.optim.rates import Constant
 from fdtrain.optim.sgd import SGD
 from fdtrain.optimizers import NaiveAdamConfig
+from fdtrain.oracles import updates
 from fdtrain.tasks.base import Order, Samples
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import Complete
@@ -33,9 +34,8 @@ from fdtrain.trials import Trials, relative
 
 Array = NDArray[np.float64]
 
-LEAST_EPSILON = (
-    1e-6  # of Adam: what is 0 but for rounding, as 1 − Σ_j S_ij is, must not become a step of size α
-)
+# ε of Adam is at least this: what is 0 but for rounding, as 1 − Σ_j S_ij is, must not become a step of size α.
+LEAST_EPSILON = 1e-6
 COMPLETE_NODES = 32  # exact consensus is shown on a complete graph of at most so many nodes
 
 
@@ -78,10 +78,7 @@ def _on_gradients(trials: Trials, minibatches: int, topology: TopologyService) -
     oracle = trials.oracle.fresh()
     for t, chosen in enumerate(job.batches(data.order(0))):
         samples, before = data.minibatch(t, chosen, graph), state.theta
-        if optimizer.by_sample:
-            _, gradients = oracle.shared_by_sample(graph, samples, before)
-        else:
-            gradients = oracle.shared_pass(graph, samples, before)[1][None]
+        _, gradients = updates(oracle, graph, samples, before, by_sample=optimizer.by_sample)
         for gradient in gradients:
             state = recursion.advance(state, None, gradient, rate(state.t))
         oracle.learn(graph, samples, before)

@@ -66,8 +66,19 @@ class SquaredError:
         return self
 
 
+class _Sum:
+    """ℓ_i is minus what node i contributes, and the network's measure the sum of the contributions."""
+
+    def measure(self, total: Array, samples: int) -> Array:
+        mean: Array = -total / samples
+        return mean
+
+    def combine(self, measures: Array) -> float:
+        return float(np.sum(measures))
+
+
 @dataclass(frozen=True)
-class NegativeSumRate:
+class NegativeSumRate(_Sum):
     """ℓ_i = −rate_i, rate_i = log2(1 + s_i/(σ² + r_i)), from ŷ_i = (s_i, r_i): the power that receiver i gets from its
     own transmitter, and from all others (SPEC §6 B). There are no labels.
 
@@ -91,19 +102,12 @@ class NegativeSumRate:
         total: Array = -np.ascontiguousarray(rates).reshape(nodes, samples).sum(axis=1)
         return total
 
-    def measure(self, total: Array, samples: int) -> Array:
-        mean: Array = -total / samples
-        return mean
-
-    def combine(self, measures: Array) -> float:
-        return float(np.sum(measures))
-
     def on(self, nodes: int) -> NegativeSumRate:
         return replace(self, nodes=nodes)
 
 
 @dataclass(frozen=True)
-class Utility:
+class Utility(_Sum):
     """ℓ_i = −share_i if node i was chosen, as output 0 has it, and else 0: what its weight is of the weights that are
     chosen without training, which comes with the label (SPEC §6 C). The measure is the utility ratio, summed over the
     nodes for the network. Which nodes are chosen has no gradient: a critic stands for it (:mod:`fdtrain.turns`).
@@ -113,13 +117,6 @@ class Utility:
         nodes, samples, _ = output.shape
         total: Array = -(output[..., 0] * label[..., SHARE]).reshape(nodes, samples).sum(axis=1)
         return total
-
-    def measure(self, total: Array, samples: int) -> Array:
-        mean: Array = -total / samples
-        return mean
-
-    def combine(self, measures: Array) -> float:
-        return float(np.sum(measures))
 
     def on(self, nodes: int) -> Utility:
         return self

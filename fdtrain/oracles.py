@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,22 @@ class Oracle(Protocol):
         """Take in what a mini-batch changes besides θ, which is what it was before: a critic."""
 
 
+class Unchanging:
+    """Of an oracle in which nothing changes from mini-batch to mini-batch, and in whose task nobody decides."""
+
+    def decisions(
+        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
+    ) -> list[reference.GreedyCost]:
+        return []
+
+    def fresh(self) -> Self:
+        return self
+
+    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
+
+
 @dataclass(frozen=True)
-class RegressionOracle:
+class RegressionOracle(Unchanging):
     """A GCNN on a graph, with squared error."""
 
     model: reference.Model
@@ -107,19 +121,9 @@ class RegressionOracle:
         parts = cut(samples, stops_of(schedule))
         return [Mixed(W, self.local_gradients(graph, part, theta)) for part in parts]
 
-    def decisions(
-        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
-    ) -> list[reference.GreedyCost]:
-        return []
-
-    def fresh(self) -> RegressionOracle:
-        return self
-
-    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
-
 
 @dataclass(frozen=True)
-class AllocationOracle:
+class AllocationOracle(Unchanging):
     """UWMMSE on channels, with the sum rate."""
 
     model: reference.Uwmmse
@@ -156,16 +160,6 @@ class AllocationOracle:
             return [Mixed(own, gradient) for own, gradient in zip(W, gradients, strict=True)]
         return [Mixed(W.mean(axis=0), gradients.sum(axis=0))]
 
-    def decisions(
-        self, graph: Graph, samples: Samples, theta: Array, schedule: Schedule
-    ) -> list[reference.GreedyCost]:
-        return []
-
-    def fresh(self) -> AllocationOracle:
-        return self
-
-    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
-
 
 def stops_of(schedule: Schedule) -> list[int]:
     """Where the samples are cut into those whose gradients are mixed together."""
@@ -177,6 +171,16 @@ def stops_of(schedule: Schedule) -> list[int]:
 def cut(samples: Samples, stops: Sequence[int]) -> list[Samples]:
     """The samples between the stops, without channels."""
     return [Samples(samples.x[a:b], samples.y[a:b]) for a, b in pairwise(stops)]
+
+
+def updates(
+    oracle: Oracle, graph: Graph, samples: Samples, theta: Array, *, by_sample: bool
+) -> tuple[float, Array]:
+    """The measure, and the centralized gradients of the updates [·, p] from θ [p]: one, or one of every sample."""
+    if by_sample:
+        return oracle.shared_by_sample(graph, samples, theta)
+    measure, gradient = oracle.shared_pass(graph, samples, theta)
+    return measure, gradient[None]
 
 
 def mixed(parts: Sequence[Mixed], rounds: int) -> Array:

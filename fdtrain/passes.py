@@ -266,12 +266,8 @@ class Pass:
     def _consensus_of_samples(
         self, k: int, field: Field, layout: Layout, totals: _Totals
     ) -> tuple[Action, Action]:
-        n, w, width, rows = (
-            self.n,
-            self.schedule.waves[field.wave],
-            self.schedule.travelling,
-            layout.fields[k],
-        )
+        n, rows = self.n, layout.fields[k]
+        w, width = self.schedule.waves[field.wave], self.schedule.travelling
         own = rows[:n].reshape(n, w, width, copy=False)
         gather, last = list[Action](), field.step == self.schedule.consensus
         if self._sums.own_graphs:

@@ -170,21 +170,20 @@ def _link_scheduling(config: Config) -> Problem:
     assert isinstance(config.task, LinkScheduling)
     assert isinstance(config.model, GcnnModel)
     task, section, redraw = config.task, config.model, config.topology.redraw
-    actor, topology = _gcnn(config), TopologyService(config.topology, config.seed, edgeless=False)
+    actor, network = _gcnn(config), ShiftNetwork(section.shift, isolated=True)
+    topology = TopologyService(config.topology, config.seed, check=network.check)
     if (actor.inputs, actor.outputs) != (1, 1):
         raise InputError(
             f"model.sizes: the actor has 1 input, the constant 1, and 1 output, z; found {list(actor.sizes)}"
         )
-    network = ShiftNetwork(section.shift, isolated=True)
     graph = topology.graph(0)
-    network.check(graph)
     if (graph.weights != 1).any():
         raise InputError("topology: edges of a conflict graph have no weights; remove them from the file")
     model, oracle, critic = _with_critic(actor, section.shift, task.critic, config.seed)
     held_out = topology
     if redraw is not None:
         source = config.topology.model_copy(update=_HELD_OUT)
-        held_out = TopologyService(source, task.test_seed, purpose="topology/test", edgeless=False)
+        held_out = TopologyService(source, task.test_seed, purpose="topology/test", check=network.check)
     data = WeightData(task, held_out, config.training.batch, config.seed)
     draw = partial(initial_parameters, model, section.init, graph.num_nodes, config.seed)
     return Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
@@ -209,6 +210,15 @@ def make_console(*, plain: bool = False) -> Console:
     if plain or not sys.stdout.isatty():
         return Console(width=120, force_terminal=False, no_color=True, highlight=False)
     return Console(highlight=False)
+
+
+def as_text(parts: Sequence[RenderableType], width: int) -> str:
+    """Lines and tables as plain text; a table has at most `width` columns, a line is as long as it is."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, no_color=True, highlight=False)
+    for part in parts:
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:

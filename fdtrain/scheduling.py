@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from fdtrain import config as configuration
@@ -33,6 +31,7 @@ from fdtrain.partition import block
 from fdtrain.passes import Rows
 from fdtrain.problems import make_problem
 from fdtrain.programs import Program
+from fdtrain.progress import as_text
 from fdtrain.tasks.independent_sets import (
     is_independent,
     local_greedy,
@@ -248,16 +247,11 @@ def render(request: Request, found: Scheduled, heading: str) -> str:
         cost.add_row(kind, f"{count.rounds:,}", f"{count.link_messages:,}", f"{count.link_bytes:,}")
     totals = np.array([(count.rounds, count.link_messages, count.link_bytes) for count in counts]).sum(axis=0)
     cost.add_row("in all", *(f"{total:,}" for total in totals))
-    stream = io.StringIO()
-    console = Console(file=stream, width=120, no_color=True, highlight=False)
     of = f", means over {samples:,} samples" if samples > 1 else ""
     edges = f"{request.nodes:,} vertices, {request.graph.num_edges:,} edges"
     together = ", of all samples together" if samples > 1 else ""
     sent = f"Messages over all edges{together}:"
-    parts = (heading, f"Conflict graph: {edges}{of}", "", values, "", sent, cost)
-    for part in parts:
-        console.print(part, markup=False, soft_wrap=isinstance(part, str))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return as_text([heading, f"Conflict graph: {edges}{of}", "", values, "", sent, cost], 120)
 
 
 def _spec(largest: float) -> str:

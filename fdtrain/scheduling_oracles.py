@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fdtrain import reference
 from fdtrain.graph import Graph
 from fdtrain.losses import EXPLORE, NOISE, SHARE, WEIGHT
-from fdtrain.oracles import Mixed, Rule, cut, stops_of
+from fdtrain.oracles import Mixed, Rule, Unchanging, cut, stops_of
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
 from fdtrain.tasks.node_regression import Shift
@@ -145,7 +145,7 @@ class SchedulingOracle(_ActorOracle):
 
 
 @dataclass(frozen=True)
-class TwinOracle(_ActorOracle):
+class TwinOracle(_ActorOracle, Unchanging):
     """An actor on conflict graphs, and a critic that is a part of every node's parameters."""
 
     model: reference.Twin
@@ -165,11 +165,6 @@ class TwinOracle(_ActorOracle):
 
     def _by_sample(self, graph: Graph, samples: Samples, theta: Array) -> Array:
         return self.model.local_gradients(self.shift.of(graph), *_drawn(samples, theta))
-
-    def fresh(self) -> TwinOracle:
-        return self
-
-    def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
 
     def output(self, graph: Graph, theta: Array) -> Array:
         V = graph.num_nodes

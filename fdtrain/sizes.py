@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -13,13 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from fdtrain.errors import InputError
 from fdtrain.minibatches import title
 from fdtrain.outputs import writing
-from fdtrain.progress import size
+from fdtrain.progress import as_text, size
 
 Array = NDArray[np.float64]
 
@@ -93,8 +91,6 @@ def render(sizes: Sequence[Size], heading: str) -> str:
         sent = (f"{line.messages / count:,.0f}", size(line.bytes / count))
         cost.add_row(f"{line.pairs:,}", f"{line.rounds / count:,.0f}", *sent)
     portions = f"{len(first.rates):,} mini-batch{'es' * (len(first.rates) > 1)}"
-    stream = io.StringIO()
-    console = Console(file=stream, width=120, no_color=True, highlight=False)
     parts = (
         "",
         heading,
@@ -104,9 +100,7 @@ def render(sizes: Sequence[Size], heading: str) -> str:
         "Inference, per mini-batch, over all links:",
         cost,
     )
-    for part in parts:
-        console.print(part, markup=False, soft_wrap=isinstance(part, str))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return as_text(parts, 120)
 
 
 def _table(*headings: str) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from fdtrain.mixing import Metropolis
 from fdtrain.networks import ShiftNetwork
 from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.rates import Constant
-from fdtrain.service import EpochRow, Host
+from fdtrain.service import EpochRow, Host, Outcome
 from fdtrain.tasks.base import Order, Samples
 from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
@@ -176,3 +176,15 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, change: dict[str, 
     assert lines[0].isprintable()
     assert not (folder / "run").exists()
     return lines[0].removeprefix("error: ")
+
+
+def trace(outcome: Outcome) -> dict[str, Any]:
+    """All that a run leaves behind, floats as bits, but for what was sent physically."""
+    return {
+        "theta": outcome.theta.tobytes(),
+        "gradient": outcome.gradient.tobytes(),
+        "node measures": outcome.node_loss.tobytes(),
+        "rows": [[v.hex() if isinstance(v, float) else v for v in astuple(row)[:-1]] for row in outcome.rows],
+        "totals": outcome.ledger.total,
+        "fields": outcome.ledger.fields,
+    }

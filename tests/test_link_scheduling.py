@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from commands import fdtrain as command
 from commands import needs_mpi
 from commands import theta as stored_theta
 from numpy.typing import NDArray
-from teams import error, refused, run, verified
+from teams import error, refused, run, trace, verified
 
 import fdtrain
 from fdtrain import cli, reference, resources
@@ -187,25 +187,16 @@ TRAJECTORIES: dict[str, tuple[str, int, int, str]] = {  # scheme, K, wave, form
 }
 
 
-def trace(host: Host) -> dict[str, Any]:
-    """All that a run leaves behind, floats as bits, but for what was sent physically."""
-    outcome = host.outcome
-    found = {
-        "theta": outcome.theta.tobytes(),
-        "gradient": outcome.gradient.tobytes(),
-        "node measures": outcome.node_loss.tobytes(),
-        "rows": [[v.hex() if isinstance(v, float) else v for v in astuple(row)[:-1]] for row in outcome.rows],
-        "totals": outcome.ledger.total,
-        "fields": outcome.ledger.fields,
-    }
-    return found | ({} if host.critic is None else {"phi": host.critic.phi.tobytes()})  # type: ignore[attr-defined]
+def left(host: Host) -> dict[str, Any]:
+    """All that a run leaves behind, the central critic's parameters too."""
+    return trace(host.outcome) | ({} if host.critic is None else {"phi": host.critic.phi.tobytes()})  # type: ignore[attr-defined]
 
 
 def same_bits(made: Callable[[], Experiment], ranks: tuple[int, ...] = (2, 3, V)) -> Host:
     alone = run(made(), 1)
-    wanted = trace(alone)
+    wanted = left(alone)
     for count in ranks:
-        packed = trace(run(made(), count))
+        packed = left(run(made(), count))
         for key, value in wanted.items():
             assert packed[key] == value, f"{key} on {count} ranks"
     return alone

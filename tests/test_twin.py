@@ -7,14 +7,14 @@ hide mistakes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from teams import error, serve, verified
+from teams import error, serve, trace, verified
 from teams import experiment as experiment_of
 
 from fdtrain import reference
@@ -259,18 +259,6 @@ def test_updates(name: str, form: str) -> None:
             theta = theta - RATE * mixed.sum(axis=0)
         assert error(outcome.theta, theta) <= 1e-12
         assert error(theta, made.theta) > 1e-3
-
-
-def trace(outcome: Outcome) -> dict[str, Any]:
-    """All that a run leaves behind, floats as bits, but for what was sent physically."""
-    return {
-        "theta": outcome.theta.tobytes(),
-        "gradient": outcome.gradient.tobytes(),
-        "node measures": outcome.node_loss.tobytes(),
-        "rows": [[v.hex() if isinstance(v, float) else v for v in astuple(row)[:-1]] for row in outcome.rows],
-        "totals": outcome.ledger.total,
-        "fields": outcome.ledger.fields,
-    }
 
 
 @pytest.mark.parametrize("form", FORMS)

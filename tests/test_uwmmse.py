@@ -5,13 +5,13 @@ Every node has parameters of its own, and no channel is its own reverse: equal Î
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from teams import error, experiment, serve, verified
+from teams import error, experiment, serve, trace, verified
 
 from fdtrain import reference
 from fdtrain.channel_network import ChannelNetwork
@@ -303,18 +303,6 @@ def test_the_links_do_change() -> None:
     W = reference.mutual_mixing(H[0])
     assert not np.array_equal(W[0], W[1])
     assert np.abs(W.mean(axis=0) - reference.mutual_mixing(H[1]).mean(axis=0)).max() > 0.01
-
-
-def trace(outcome: Outcome) -> dict[str, Any]:
-    """All that a run leaves behind, floats as bits, but for what was sent physically."""
-    return {
-        "theta": outcome.theta.tobytes(),
-        "gradient": outcome.gradient.tobytes(),
-        "node loss": outcome.node_loss.tobytes(),
-        "rows": [[v.hex() if isinstance(v, float) else v for v in astuple(row)[:-1]] for row in outcome.rows],
-        "totals": outcome.ledger.total,
-        "fields": outcome.ledger.fields,
-    }
 
 
 @pytest.mark.parametrize("clipped", [False, True], ids=["", "clipped"])

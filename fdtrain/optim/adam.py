@@ -13,7 +13,7 @@ from fdtrain.optim.rates import Rate
 
 Array = NDArray[np.float64]
 EpsilonForm = Literal["inside", "outside"]
-_BLOCK = 6_000  # numbers of an array
+_BLOCK = 6_000  # numbers of an array that stays in the processor's cache through all samples
 
 
 class AdamState(NamedTuple):
@@ -49,9 +49,7 @@ class Adam:
         theta, (m, v, t) = state.theta.copy(), state.moments
         m, v = m.copy(), v.copy()
         n, w, p = grads.shape
-        block = max(
-            1, _BLOCK // max(p, 1)
-        )  # nodes whose arrays stay in the processor's cache through all samples
+        block = max(1, _BLOCK // max(p, 1))
         for first in range(0, n, block):
             rows = slice(first, first + block)
             self._walk(theta[rows], m[rows], v[rows], t, grads[rows])

@@ -132,6 +132,9 @@ class LinkScheduling(TaskSection):
         batch = training["batch"]
         training.setdefault("wave", -(-batch // 10) if by_sample and isinstance(batch, int) else batch)
 
+    def adds_layers(self) -> bool:
+        return self.critic.kind == "neighbours"
+
     def of_one_minibatch(self, batch: int) -> dict[str, Any]:
         return {"graphs": 1, "test_graphs": 1, "test_samples": 1}
 

@@ -31,6 +31,7 @@ class WeightData:
         """`held_out` has the graphs for testing, drawn by task.test_seed."""
         self.train_samples, self.test_samples = task.graphs * batch, task.test_samples
         self._task, self._held_out, self._seed = task, held_out, seed
+        self._tested: dict[int, tuple[Graph, Samples]] = {}
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         raise NotImplementedError("weights are streamed")
@@ -42,17 +43,13 @@ class WeightData:
         return self._draw(graph, len(chosen), self._seed, "weights", t)
 
     def test(self, graph: Graph, k: int) -> tuple[Graph, Samples]:
-        graph = self.held_out_graph(k)
-        samples = self._draw(graph, self.test_samples, self._task.test_seed, "weights/test", k)
-        samples.y[..., [NOISE, EXPLORE]] = 0.0
-        samples.x[..., 1:] = 0.0
-        return graph, samples
+        return self._held_out_part(k)
 
     def baselines(self, t: int) -> Mapping[str, float]:
         return {}
 
     def test_baselines(self, k: int) -> Mapping[str, float]:
-        graph, samples = self.test(self.held_out_graph(k), k)
+        graph, samples = self._held_out_part(k)
         u, share = samples.y[..., WEIGHT], samples.y[..., SHARE]
         ratios = {"degree_greedy": float(utility(share, minimum_degree_greedy(graph, u)).mean())}
         if self._task.optimum_within:
@@ -63,18 +60,24 @@ class WeightData:
                 ratios["optimum"] = math.nan
         return ratios
 
-    def held_out_graph(self, k: int) -> Graph:
-        """Held-out graph k."""
-        return self._held_out.graph(k)
-
     def held_out(self) -> dict[str, NDArray[Any]]:
         """Every held-out graph: ``edges`` [M, 3], its number and the two ends, and ``weights`` [graphs, samples, V]."""
         edges, weights = [], []
         for k in range(self._task.test_graphs):
-            graph, samples = self.test(self.held_out_graph(k), k)
+            graph, samples = self._held_out_part(k)
             edges.append(np.insert(graph.edges(), 0, k, axis=1))
             weights.append(samples.y[..., WEIGHT])
         return {"edges": np.concatenate(edges), "weights": np.stack(weights)}
+
+    def _held_out_part(self, k: int) -> tuple[Graph, Samples]:
+        """Held-out graph k and its samples, which are used after every epoch."""
+        if k not in self._tested:
+            graph = self._held_out.graph(k)
+            samples = self._draw(graph, self.test_samples, self._task.test_seed, "weights/test", k)
+            samples.y[..., [NOISE, EXPLORE]] = 0.0
+            samples.x[..., 1:] = 0.0
+            self._tested[k] = graph, samples
+        return self._tested[k]
 
     def _draw(self, graph: Graph, samples: int, seed: int, purpose: str, step: int) -> Samples:
         nodes, task = graph.num_nodes, self._task

@@ -22,6 +22,10 @@ class TaskSection(Section):
         """The same with the paths of files made absolute: from `base`, or else from the working directory."""
         return self
 
+    def adds_layers(self) -> bool:
+        """Whether the nodes' model has others than the layers of the ``model`` section."""
+        return False
+
     def max_batch(self) -> int | None:
         """The samples that there are for a mini-batch, where that is known without reading data."""
         return None

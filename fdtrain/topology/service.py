@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class TopologyService:
         fixed: Graph | None = None,
         purpose: str = "topology",
         *,
-        edgeless: bool = True,
+        check: Callable[[Graph], None] | None = None,
     ) -> None:
         """
         Args:
@@ -36,9 +37,9 @@ class TopologyService:
             seed: the experiment's seed, used where the source has none.
             fixed: the graph itself, where a data bundle has it.
             purpose: what the graphs are for: other draws for another purpose.
-            edgeless: whether a graph without an edge will do.
+            check: raises an InputError on a graph that cannot be used, in whose place another is drawn.
         """
-        self._purpose, self._edgeless = purpose, edgeless
+        self._purpose, self._check = purpose, check
         self.source = source
         self.seed = seed if source.seed is None else source.seed
         self.fixed = fixed
@@ -86,10 +87,11 @@ class TopologyService:
             graph = self.fixed
         else:
             graph = self.source.draw(rng.generator(self.seed, self._purpose, step=number, item=attempt))
-        if graph.num_edges == 0 and not self._edgeless:
-            raise UnusableDrawError(
-                f"topology: a graph of {graph.num_nodes} nodes without an edge; give it more edges"
-            )
+        if self._check is not None:
+            try:
+                self._check(graph)
+            except InputError as error:
+                raise UnusableDrawError(str(error)) from None
         return graph
 
 
