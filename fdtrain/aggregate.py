@@ -37,7 +37,7 @@ class NeighbourSum:
     def weigh(self, edges: Array, diagonal: Array) -> WeightedSum:
         """The sum with the weights w_ij of the plan's `edges` [m] and w_ii [n]."""
         weights = np.concatenate([edges, diagonal])[self._order]
-        return WeightedSum(self._indptr, self._columns, weights, self._seen)
+        return WeightedSum(self._indptr, self._columns, weights, self._seen, edges)
 
     def per_sample(self, samples: int, *, by_sample: bool = False) -> SampleSum:
         """The sum of rows that hold so many samples, each with weights of its own: a sparse matrix with a row for
@@ -60,9 +60,10 @@ class WeightedSum:
     """A :class:`NeighbourSum` with its weights; :meth:`into` binds it to the arrays that it works on."""
 
     def __init__(
-        self, indptr: NDArray[np.int64], columns: NDArray[np.int64], weights: Array, seen: int
+        self, indptr: NDArray[np.int64], columns: NDArray[np.int64], weights: Array, seen: int, edges: Array
     ) -> None:
         self._csr = indptr, columns, weights
+        self.edges = edges  # [m] in the order of the neighbourhood
         self._shape = len(indptr) - 1, seen
 
     def into(self, rows: Array, out: Array) -> Callable[[], None]:

@@ -55,6 +55,7 @@ class Step(NamedTuple):
 
     compiled: Compiled
     arguments: tuple[int, ...]  # of the fields
+    round: Round
 
 
 class _Totals:
@@ -137,6 +138,7 @@ class Pass:
             take: called with the mixed rows of every wave's samples [n, w, travelling], which are then not added up.
         """
         self._outgoing, self._sums, self._theta = partial(outgoing, self), sums, theta
+        self._wire = wire
         self._take = take or self._add_up
         along = self.schedule.exchange == "along"
         self._incoming = np.zeros((wire.plan.seen, self.schedule.travelling if along else 0))
@@ -147,23 +149,24 @@ class Pass:
             if key not in compiled:
                 compiled[key] = self._compile(round_, wire)
             arguments = tuple(field.start if field.kind == "slice" else field.wave for field in round_.fields)
-            self.steps.append(Step(compiled[key], arguments))
+            self.steps.append(Step(compiled[key], arguments, round_))
 
     def run(self, transport: Transport) -> None:
         """Go through the rounds."""
         if self.schedule.exchange == "along":
             self._outgoing(None, self._incoming[: self.n])
         self.mixed.fill(0.0)
-        for (produce, layout, sums, consume), arguments in self.steps:
+        for (produce, layout, sums, consume), arguments, round_ in self.steps:
             for action, argument in zip(produce, arguments, strict=True):
                 action(argument)
-            layout.exchange(transport)
+            layout.exchange(transport, round_)
             for total, add in sums:
                 total.fill(0.0)
                 add()
             for action, argument in zip(consume, arguments, strict=True):
                 action(argument)
         if self.schedule.exchange == "along":
+            self._wire.settle(self._incoming)
             np.copyto(self.mixed, self._sums.mixing(self._incoming))
 
     def _role(self, field: Field) -> tuple[str, int, int, int]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.partition import ExchangePlan
+from fdtrain.rounds import Round
 from fdtrain.transport.base import Message, Transport
 
 Array = NDArray[np.float64]
@@ -58,8 +59,8 @@ class Layout:
         stops = accumulate(width for _, width in self.payload.fields)
         return [rows[:, a:b] for a, b in pairwise([0, *stops])]
 
-    def exchange(self, transport: Transport) -> None:
-        """Send the own rows to every peer that waits for them, and receive the ghosts'."""
+    def exchange(self, transport: Transport, round_: Round | None = None) -> None:
+        """Send the own rows to every peer that waits for them, and receive the ghosts'; in which round of a schedule."""
         self._pack()
         transport.post(self.sends, self.receives)
         transport.complete()
@@ -90,3 +91,6 @@ class Wire:
         if payload not in self.layouts:
             self.layouts[payload] = Layout(self.plan, payload, self._store)
         return self.layouts[payload]
+
+    def settle(self, rows: Array) -> None:
+        """The slices of a mini-batch are in `rows` [seen, travelling]: complete what did not come."""
