@@ -64,33 +64,49 @@ class Recursion:
             raise InputError(f"{self.kind} needs a mixing matrix; found none")
         else:
             check_shape("the mixing matrix", W.shape, (len(state.theta),) * 2)
-        theta, g, t = state.theta, np.array(gradient, dtype=np.float64), state.t + 1
+        return self.advance_mixed(state, self._mix(W, self.rows(state, gradient)), gradient, lr)
 
+    def rows(self, state: State, gradient: Array) -> Array:
+        """What is mixed in a mini-batch, one row per node: [V, p] or, where two travel, [V, 2 p]."""
+        match self.kind:
+            case "d_sgd" | "d_adam":
+                return state.theta
+            case "d_amsgrad":
+                return np.concatenate([state.theta, state.u], axis=1)
+            case "gradient_tracking":
+                return np.concatenate([state.theta, state.y], axis=1)
+        return np.array(gradient, dtype=np.float64)
+
+    def advance_mixed(self, state: State, mixed: Array, gradient: Array, lr: float) -> State:
+        """`advance`, from rows that were mixed elsewhere; mixed as `rows`, of sgd and adam the gradient itself."""
+        theta, g, t = state.theta, np.array(gradient, dtype=np.float64), state.t + 1
         match self.kind:
             case "d_sgd":
-                return replace(state, t=t, theta=self._mix(W, theta) - lr * g)
+                return replace(state, t=t, theta=mixed - lr * g)
             case "gradient_tracking":
-                y = self._mix(W, state.y) + g - state.gradient
-                return replace(state, t=t, theta=self._mix(W, theta) - lr * y, y=y, gradient=g)
+                theta, y = np.split(mixed, 2, axis=1)
+                y = y + g - state.gradient
+                return replace(state, t=t, theta=theta - lr * y, y=y, gradient=g)
             case "sgd" | "naive_sgd":
-                return replace(state, t=t, theta=theta - lr * self._mix(W, g))
+                return replace(state, t=t, theta=theta - lr * mixed)
 
-        if self.kind == "naive_adam":
-            g = self._mix(W, g)
+        if self.kind in ("adam", "naive_adam"):
+            g = mixed
         m = self.beta1 * state.m + (1.0 - self.beta1) * g
         v = self.beta2 * state.v + (1.0 - self.beta2) * g**2
         moved = replace(state, t=t, m=m, v=v)
         if self.kind == "d_amsgrad":
-            v_hat, mixed = np.maximum(state.v_hat, v), self._mix(W, state.u)
-            theta = self._mix(W, theta) - lr * m / np.sqrt(np.maximum(mixed, self.epsilon))
-            return replace(moved, theta=theta, v_hat=v_hat, u=mixed - state.v_hat + v_hat)
+            theta, u = np.split(mixed, 2, axis=1)
+            v_hat = np.maximum(state.v_hat, v)
+            theta = theta - lr * m / np.sqrt(np.maximum(u, self.epsilon))
+            return replace(moved, theta=theta, v_hat=v_hat, u=u - state.v_hat + v_hat)
         correction1, correction2 = 1.0 - self.beta1**t, 1.0 - self.beta2**t
         if self.kind != "d_adam" and self.epsilon_form == "inside":
             direction = np.sqrt(correction2) / correction1 * m / (np.sqrt(v) + self.epsilon)
         else:
             direction = (m / correction1) / (np.sqrt(v / correction2) + self.epsilon)
         if self.kind == "d_adam":
-            theta = self._mix(W, theta)
+            theta = mixed
         return replace(moved, theta=theta - lr * direction)
 
     def _mix(self, W: Matrix | None, X: Array) -> Array:
