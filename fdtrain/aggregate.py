@@ -97,6 +97,7 @@ class WeightedSum:
     def assign(self, other: WeightedSum) -> None:
         """Take the weights of `other`, on the same links, wherever this sum is bound already."""
         np.copyto(self._csr[2], other._csr[2])
+        self.edges = other.edges
 
 
 class SampleSum:

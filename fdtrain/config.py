@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from fdtrain.channel.section import ChannelConfig
 from fdtrain.errors import InputError
 from fdtrain.explain import check, explain
 from fdtrain.measure import MEASURES, measure_of
@@ -106,6 +107,9 @@ class Config(Section):
     task: TaskConfig = Field(default=NodeRegression(), description="Data and loss.")
     training: Training = Field(default=Training(), description="Training.")
     optimizer: OptimizerConfig = Field(default=DSGDConfig(), description="Optimizer.")
+    channel: ChannelConfig | None = Field(
+        default=None, description="Messages that do not arrive while training; left out: all do."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +145,7 @@ class Config(Section):
             raise ValueError("training.scheme: inference sends messages; it needs training.mode: distributed")
         if isinstance(self.optimizer, Decentralized) and not isinstance(self.optimizer, PluginConfig):
             check_scheme(self.training.scheme, self.optimizer.kind, self.optimizer.make(Constant(1.0)))
+        self._check_channel()
         if self.topology.kind == "bundle" and self.task.bundle is None:
             raise ValueError("topology.kind: bundle takes the edges of task.bundle, which is not given")
         measure, stop = measure_of(self.task.kind), self.training.early_stop
@@ -155,6 +160,28 @@ class Config(Section):
                 f"training.batch: must be at most task.train_samples = {samples}, found {self.training.batch}"
             )
         return self
+
+    def _check_channel(self) -> None:
+        """Whether there is something that can be lost, and whether what stands in for it can be had."""
+        if self.channel is None:
+            return
+        if self.training.mode == "centralized":
+            raise ValueError("channel: training.mode centralized sends no messages; remove it")
+        if self.task.kind != "node_regression":
+            raise ValueError(f"channel: only for task.kind node_regression so far, found {self.task.kind}; remove it")
+        scheme, optimizer = self.training.scheme, self.optimizer
+        if self.channel.parameters.missing != "push_sum":
+            return
+        if SCHEMES[scheme].exchange not in ("along", "after_batch"):
+            raise ValueError(
+                f"channel.parameters.missing: push_sum needs one mixing per mini-batch, found scheme {scheme}; "
+                "use piggyback_do, piggyback or per_batch"
+            )
+        if optimizer.kind.startswith("naive_"):
+            raise ValueError(
+                f"channel.parameters.missing: push_sum is for optimizers that mix parameters, found {optimizer.kind}; "
+                "use keep_own"
+            )
 
     def _check_task(self) -> None:
         """Whether model and network are those of the task."""

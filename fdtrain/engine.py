@@ -11,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.channel.links import Links
+from fdtrain.channel.wire import LossyWire
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
@@ -22,6 +24,7 @@ from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
+from fdtrain.states import select
 from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
@@ -42,15 +45,19 @@ class Engine:
         transport: Transport,
         theta: Array,
         turn: Turn | None = None,
+        links: Links | None = None,
     ) -> None:
         """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else.
 
         `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
+        `links` are what messages of training may be lost on; by default they all arrive.
         """
         self.model, self.network, self.loss = model, network, loss
         self.turn = turn or LocalLoss(loss)
         self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
+        self.links = links
         self.n = len(theta)
+        self.t = 0  # mini-batches so far
         self.theta = theta.copy()
         self.grad = np.zeros_like(self.theta)
         self.state = optimizer.init(theta)
@@ -72,7 +79,15 @@ class Engine:
         plan = ExchangePlan.of(hood, self.transport.rank)
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
         self.wire = Wire(plan, max(widths))
+        if self.links is not None:
+            self.links.rewire(hood, plan.own)
+            self.wire = LossyWire(plan, max(widths), self.links)
         wiring = self.network.rewire(hood, self.wire, self.mixing, self.transport)
+        if self.links is not None:
+            sums = wiring.sums(programme[0][1])
+            shift = sums.shared("shift", transposed=False)
+            assert shift is not None
+            self.links.weigh(plan.indptr, shift.edges, sums.mixing.edges)
         self.turn.rewire(hood, plan, self.transport, self.ledger)
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
@@ -89,14 +104,19 @@ class Engine:
             return self._train(schedule, samples)
 
     def _train(self, schedule: Schedule, samples: Rows) -> Array:
-        pass_ = self._passes["train", schedule]
+        pass_, before = self._passes["train", schedule], self.state
+        if self.links is not None:
+            self.links.begin(self.t, schedule)
         loss = self._run(pass_, samples)
+        self.t += 1
         if not schedule.trains:
             return loss
         if not (self.optimizer.mixes_gradient and schedule.exchange == "after_batch"):  # then it was sent
             pass_.tape.gradient(self.grad)
         if not self.optimizer.by_sample:
-            self.state = self.optimizer.step(self.grad, pass_.mixed, self.state)
+            self.state = self.optimizer.step(self.grad, self._incoming(pass_.mixed), self.state)
+        if self.links is not None and self.links.down.any():
+            self.state = select(before, self.state, self.links.down)
         np.copyto(self.theta, self.optimizer.theta(self.state))
         return loss
 
@@ -106,7 +126,17 @@ class Engine:
             return
         if self.optimizer.mixes_gradient:
             pass_.tape.gradient(self.grad, wave)
-        out[...] = self.optimizer.outgoing(self.state, self.grad)
+        rows = self.optimizer.outgoing(self.state, self.grad)
+        if self.links is None or self.links.weights is None:
+            out[...] = rows
+        else:
+            self.links.weights.send(rows, out)
+
+    def _incoming(self, mixed: Array) -> Array:
+        """The mixed rows, of what was mixed."""
+        if self.links is None or self.links.weights is None:
+            return mixed
+        return self.links.weights.receive(mixed, self.links.down)
 
     def _outgoing_by_sample(self, pass_: Pass, wave: int, out: Array) -> None:
         n, w, _ = out.shape
@@ -142,6 +172,8 @@ class Engine:
             for (phase, fields), layout in self.wire.layouts.items():
                 self.ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links)
                 layout.exchanges = 0
+        if self.links is not None:
+            self.ledger.record_missing("train", self.links.lost, self.links.late)
         messages, size = self._sent_before
         self.ledger.physical_messages = self.transport.sends - messages
         self.ledger.physical_bytes = self.transport.sent_bytes - size

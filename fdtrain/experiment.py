@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import reference
+from fdtrain.channel.spec import Channel
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
@@ -108,6 +109,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         measure=measure_of(config.task.kind),
         log_every=training.log_every or None,
         critic=problem.critic_kind,
+        channel=_channel(config, optimizer, len(problem.initial())),
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
     return Experiment(
@@ -121,6 +123,18 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         problem.held_out,
         rate,
     )
+
+
+def _channel(config: Config, optimizer: Optimizer[Any], nodes: int) -> Channel | None:
+    if config.channel is None:
+        return None
+    channel = config.channel.make(config.seed, nodes)
+    if channel.parameter_policy == "push_sum" and optimizer.mixes_gradient:
+        raise InputError(
+            "channel.parameters.missing: push_sum is for optimizers that mix parameters, and yours mixes its gradient; "
+            "use keep_own"
+        )
+    return channel
 
 
 def run_job(job: Job, team: Team, host: Host) -> None:

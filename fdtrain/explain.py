@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from fdtrain.channel.section import DelayConfig, LossConfig
 from fdtrain.errors import InputError
 from fdtrain.learning_rates import RateConfig
 from fdtrain.models import ModelConfig
@@ -30,6 +31,8 @@ _TAGGED: dict[str | None, Any] = {
     "mixing": MixingConfig,
     "lr_schedule": RateConfig,
     "optimizer": OptimizerConfig,
+    "loss": LossConfig,
+    "delay": DelayConfig,
 }
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.channel.links import Links
+from fdtrain.channel.spec import Channel
 from fdtrain.losses import Objective
 from fdtrain.measure import MSE, Measure
 from fdtrain.mixing import Mixing
@@ -17,7 +19,7 @@ from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule, build
-from fdtrain.schemes import Slices
+from fdtrain.schemes import SCHEMES, Slices
 from fdtrain.turns import CriticKind
 
 
@@ -45,6 +47,7 @@ class Job:
     measure: Measure = MSE
     log_every: int | None = None  # mini-batches after which their measure is reported; None: every epoch
     critic: CriticKind | None = None  # where nodes decide who is on: who tells them what that is worth
+    channel: Channel | None = None  # on which messages of training may be lost; None: they all arrive
 
     @property
     def minibatches(self) -> int:
@@ -86,14 +89,28 @@ class Job:
         sizes = {min(self.batch, self.train_samples), self.train_samples % self.batch or self.batch}
         return {size: self._build(self.scheme, size) for size in sorted(sizes, reverse=True)}
 
+    def links(self, nodes: int) -> Links | None:
+        """What the messages of so many nodes of a rank arrive on, where some do not."""
+        return None if self.channel is None else Links(self.channel, nodes, self._rows, along=self._along)
+
+    @property
+    def _rows(self) -> int:
+        """Numbers per node that the optimizer mixes."""
+        return len(self.optimizer.travels) * self.model.num_parameters
+
+    @property
+    def _along(self) -> bool:
+        return SCHEMES[self.scheme].exchange == "along"
+
     def _build(self, scheme: str, batch: int) -> Schedule:
         return build(
             scheme,
             outline=self.model.outline,
             batch=batch,
             wave=min(self.wave, batch),
-            travelling=len(self.optimizer.travels) * self.model.num_parameters,
+            travelling=self._rows if self.channel is None else self.channel.travelling(self._rows, along=self._along),
             slices=self.slices,
+            grain=1 if self.channel is None else self.channel.grain,
             consensus=self.consensus_rounds,
             by_sample=self.network.own_graphs or self.optimizer.by_sample,
         )

@@ -7,6 +7,7 @@ rows and keep messages between their own nodes to themselves.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ class Count:
     radio_bytes: int = 0
     link_messages: int = 0
     link_bytes: int = 0
+    lost_messages: int = 0  # of the link messages: those that did not arrive, or not all of them
+    late_messages: int = 0  # those that arrived, or a part of them, when it was too late
 
     def add(self, broadcasts: int, links: int, width: int) -> None:
         """Add rows of `width` numbers, so many to all neighbours at once, which are so many over links."""
@@ -38,6 +41,8 @@ class Count:
         self.radio_bytes += other.radio_bytes
         self.link_messages += other.link_messages
         self.link_bytes += other.link_bytes
+        self.lost_messages += other.lost_messages
+        self.late_messages += other.late_messages
         return self
 
 
@@ -70,6 +75,14 @@ class Ledger:
         for count, width in self._counts(phase, widths):
             count.rounds += rounds
             count.add(rounds * broadcasts, rounds * links, width)
+
+    def record_missing(self, phase: str, lost: Counter[str], late: Counter[str]) -> None:
+        """Add link messages that were lost or late, by kind of field and, as ``all``, whole messages; clear both."""
+        for counts, name in ((lost, "lost_messages"), (late, "late_messages")):
+            for kind, number in counts.items():
+                count = self.total[phase] if kind == "all" else self.fields[phase, kind]
+                setattr(count, name, getattr(count, name) + number)
+            counts.clear()
 
     def record_talk(self, phase: str, kind: str, width: int, sent: Sequence[tuple[int, int]]) -> None:
         """Add rounds that go on for as long as a rank has something to tell; `sent` are (broadcasts, links) of each.

@@ -85,6 +85,7 @@ def build(
     slices: Slices = "idle",
     consensus: int = 1,
     by_sample: bool = False,
+    grain: int = 1,
 ) -> Schedule:
     """The schedule of one mini-batch.
 
@@ -99,6 +100,7 @@ def build(
         consensus: K, rounds in which they are mixed, of the schemes that have such rounds.
         by_sample: whether ``per_sample`` mixes the rows of a wave's samples apart, and sends them all: where every
             sample has links of its own, or is an update of its own.
+        grain: slices are cut at multiples of so many numbers.
 
     Raises:
         InputError: an unknown scheme, or a batch, wave or number of consensus rounds below 1.
@@ -140,7 +142,7 @@ def build(
     ]
     rounds = SCHEMES[scheme].lay_out(forward, backward, mixing)
     if exchange == "along":
-        rounds = with_slices(rounds, travelling, slices)
+        rounds = with_slices(rounds, travelling, slices, grain)
     steps = consensus if exchange in ("after_batch", "after_wave") else 0
     schedule = Schedule(scheme, outline, batch, wave, travelling, steps, by_sample, tuple(rounds))
     check(schedule)

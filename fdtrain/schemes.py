@@ -57,12 +57,13 @@ def _piggyback(forward: Waves, backward: Waves, consensus: Waves) -> list[Round]
     return _piggyback_do(forward, backward, consensus) + consensus[-1]
 
 
-def with_slices(rounds: list[Round], travelling: int, slices: Slices) -> list[Round]:
-    """The rounds with `travelling` numbers spread over all of them, or over those without a backward term."""
+def with_slices(rounds: list[Round], travelling: int, slices: Slices, grain: int = 1) -> list[Round]:
+    """The rounds with `travelling` numbers spread over all of them, or over those without a backward term, cut at
+    multiples of `grain`."""
     slots = [r for r, round_ in enumerate(rounds) if slices == "even" or not round_.has_backward]
     result, start = list(rounds), 0
     for k, r in enumerate(slots):
-        stop = travelling * (k + 1) // len(slots)
+        stop = travelling // grain * (k + 1) // len(slots) * grain
         if stop > start:
             fields = (*rounds[r].fields, Field("slice", stop - start, start=start))
             result[r] = replace(rounds[r], fields=fields)

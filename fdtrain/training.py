@@ -141,7 +141,8 @@ def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
         return sensitivities
 
     turn = make_turn(job.critic, ask)
-    return Engine(job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport, theta, turn)
+    parts = job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport
+    return Engine(*parts, theta, turn, job.links(len(theta)))
 
 
 def _rewire(engine: Engine, job: Job, hood: Neighbourhood | None) -> None:

@@ -172,6 +172,11 @@ class Channel:
                 down |= np.isin(low * size + high, pairs[:, 0] * size + pairs[:, 1])
         return down
 
+    @property
+    def grain(self) -> int:
+        """Numbers that slices must not part: one, or with its weight two."""
+        return 2 if self.parameter_policy == "push_sum" else 1
+
     def travelling(self, rows: int, *, along: bool) -> int:
         """Numbers that travel where the optimizer mixes `rows` numbers, with their weights of push-sum: one of every
         number where slices ride `along`, and are lost one by one; else one of the row."""
