@@ -168,7 +168,9 @@ class Config(Section):
         if self.training.mode == "centralized":
             raise ValueError("channel: training.mode centralized sends no messages; remove it")
         if self.task.kind != "node_regression":
-            raise ValueError(f"channel: only for task.kind node_regression so far, found {self.task.kind}; remove it")
+            raise ValueError(
+                f"channel: only for task.kind node_regression so far, found {self.task.kind}; remove it"
+            )
         scheme, optimizer = self.training.scheme, self.optimizer
         if self.channel.parameters.missing != "push_sum":
             return

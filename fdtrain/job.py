@@ -108,7 +108,9 @@ class Job:
             outline=self.model.outline,
             batch=batch,
             wave=min(self.wave, batch),
-            travelling=self._rows if self.channel is None else self.channel.travelling(self._rows, along=self._along),
+            travelling=self._rows
+            if self.channel is None
+            else self.channel.travelling(self._rows, along=self._along),
             slices=self.slices,
             grain=1 if self.channel is None else self.channel.grain,
             consensus=self.consensus_rounds,

@@ -60,7 +60,7 @@ class Layout:
         return [rows[:, a:b] for a, b in pairwise([0, *stops])]
 
     def exchange(self, transport: Transport, round_: Round | None = None) -> None:
-        """Send the own rows to every peer that waits for them, and receive the ghosts'; in which round of a schedule."""
+        """Send the own rows to every peer that waits for them, and receive the ghosts'; in `round_` of a schedule."""
         self._pack()
         transport.post(self.sends, self.receives)
         transport.complete()

@@ -40,6 +40,15 @@ ON_RANKS = (
     "aggregate",
     "wire",
     "ledger",
+    "channel.fates",
+    "channel.features",
+    "channel.late",
+    "channel.links",
+    "channel.parameters",
+    "channel.push_sum",
+    "channel.spec",
+    "channel.state",
+    "channel.wire",
     "job",
     "measure",
     "team",
@@ -49,6 +58,7 @@ ON_RANKS = (
     "local_greedy",
 )
 DRIVER = (
+    "channel.section",
     "baseline",
     "bench",
     "cli",

@@ -62,9 +62,10 @@ class Fates:
     def _drawn(self, name: str) -> Flags:
         loss, u = self._losses[name], self._draw(name, "loss")
         if isinstance(loss, GilbertElliott):
-            lost: Flags = u < np.where(self._states(name) == _BAD, loss.loss_bad, loss.loss_good)
-            return lost
-        lost = u < loss.rate
+            rates: Any = np.where(self._states(name) == _BAD, loss.loss_bad, loss.loss_good)
+        else:
+            rates = loss.rate
+        lost: Flags = u < rates
         return lost
 
     def _move(self, loss: GilbertElliott, states: NDArray[Any], u: Array) -> None:

@@ -27,9 +27,7 @@ class Underway:
     def __init__(self) -> None:
         self._parcels: list[Parcel] = []
 
-    def send(
-        self, sent: int, delays: Index, what: str, start: int, places: Index, rows: Array
-    ) -> None:
+    def send(self, sent: int, delays: Index, what: str, start: int, places: Index, rows: Array) -> None:
         """Send `rows` [k, width] on the links at `places` [k], to arrive after `delays` [k] rounds."""
         for delay in np.unique(delays).tolist():
             chosen = delays == delay

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fdtrain.channel.fates import Fate, Fates
+from fdtrain.channel.fates import Fates
 from fdtrain.channel.features import Arriving, DropEdge, make_features
 from fdtrain.channel.late import Parcel, Underway
 from fdtrain.channel.parameters import make_parameters
@@ -71,7 +71,7 @@ class Links:
         for fates in (self._fates, self._reverse):
             if fates is not None:
                 fates.begin(t)
-        self._parameters.begin(self.channel.crashed(t, self._store.senders))
+        self._parameters.begin(self.channel.crashed(t, self._store.senders), self.down[self._receivers])
 
     def send(self, round_: Round, fields: Sequence[Array]) -> None:
         """Change what this rank's nodes send in the next round, `fields` [n, width]."""

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from fdtrain.channel.features import Arriving
 from fdtrain.channel.late import Parcel, Underway
 from fdtrain.channel.spec import Array, Flags, Index, ParameterPolicy
-from fdtrain.channel.state import LinkStore
+from fdtrain.channel.state import LASTING, LinkStore
 from fdtrain.rounds import Field
 
 
 class Parameters(Protocol):
     """A policy for parameters."""
 
-    def begin(self, silent: Flags) -> None:
-        """A mini-batch begins, in which nodes that are down sent nothing on the `silent` links [m]."""
+    def begin(self, silent: Flags, deaf: Flags) -> None:
+        """A mini-batch begins, in which the senders of `silent` links [m] and the receivers of `deaf` ones are down."""
 
     def receive(self, message: Arriving) -> None:
         """Put something in the place of what is missing."""
@@ -42,7 +42,7 @@ class Parameters(Protocol):
 class KeepOwn:
     """The node's own."""
 
-    def begin(self, silent: Flags) -> None: ...
+    def begin(self, silent: Flags, deaf: Flags) -> None: ...
 
     def receive(self, message: Arriving) -> None:
         message.rows[message.missing] = message.own[message.receivers[message.missing]]
@@ -63,7 +63,7 @@ class HoldRow:
         self._links, self._underway, self._travelling = links, underway, travelling
         self._gaps: Flags | None = None  # [m, travelling] what is missing of this mini-batch's slices
 
-    def begin(self, silent: Flags) -> None:
+    def begin(self, silent: Flags, deaf: Flags) -> None:
         self._gaps = None
 
     def receive(self, message: Arriving) -> None:
@@ -123,9 +123,10 @@ class Masses:
         """`unit` [travelling] is 1 where a number is a weight, of which δ = ω − 1 travels, and 0 elsewhere."""
         self._links, self._underway, self._unit = links, underway, unit
         self._silent: Flags = np.zeros(0, dtype=np.bool_)
+        self._deaf: Flags = self._silent
 
-    def begin(self, silent: Flags) -> None:
-        self._silent = silent
+    def begin(self, silent: Flags, deaf: Flags) -> None:
+        self._silent, self._deaf = silent, deaf
 
     def receive(self, message: Arriving) -> None:
         field, rows, missing = message.field, message.rows, message.missing
@@ -157,7 +158,7 @@ class Masses:
 
     def weigh(self, mixing: Array) -> None:
         """Masses that wait were sent under other weights."""
-        before = self._links.get("mixing weights", (1,), fill=np.nan, lasting=True)
+        before = self._links.get(_SHARES, (1,), fill=np.nan)
         known = np.isfinite(before[:, 0])
         factors = np.ones_like(before)
         np.divide(before, mixing[:, None], out=factors, where=known[:, None] & (mixing != 0)[:, None])
@@ -170,24 +171,22 @@ class Masses:
         self.arrive(parcel)
 
     def _collect(self, rows: Array) -> None:
-        """Add what came late."""
-        _add(rows, self._come, np.ones(len(rows), dtype=np.bool_))
-        self._come[...] = 0.0
+        """Add what came late, where the receiver is up."""
+        _add(rows, self._come, ~self._deaf)
+        self._come[~self._deaf] = 0.0
 
     @property
     def _owed(self) -> Array:
         """[m, travelling] what was sent on each link and did not come."""
-        return self._links.get("owed mass", self._unit.shape, lasting=True)
+        return self._links.get(_OWED, self._unit.shape)
 
     @property
     def _come(self) -> Array:
         """[m, travelling] what came late, and was not mixed yet."""
-        return self._links.get("late mass", self._unit.shape, lasting=True)
+        return self._links.get(_LATE, self._unit.shape)
 
 
-def make_parameters(
-    policy: ParameterPolicy, links: LinkStore, underway: Underway, unit: Array
-) -> Parameters:
+def make_parameters(policy: ParameterPolicy, links: LinkStore, underway: Underway, unit: Array) -> Parameters:
     """The policy of that name, for rows of as many numbers as `unit`."""
     match policy:
         case "keep_own":
@@ -198,7 +197,8 @@ def make_parameters(
             return Masses(links, underway, unit)
 
 
-_SLICES, _MASS = "slices", "mass"
+_SLICES = "slices"
+_MASS, _OWED, _LATE, _SHARES = "mass", f"{LASTING} owed", f"{LASTING} come late", f"{LASTING} sent at weights"
 
 
 def _name(field: Field) -> str:

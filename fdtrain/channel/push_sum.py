@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdtrain.channel.spec import Array
+from fdtrain.channel.spec import Array, Flags
 
 
 class Weights:
-    """ω_i = 1 + δ_i of this rank's nodes: a node sends ω_i row_i and δ_i, and divides the sum of the first by that of the
-    weights (Kempe, Dobra and Gehrke, FOCS 2003; in training, Assran et al., ICML 2019).
+    """ω_i = 1 + δ_i of this rank's nodes: a node sends ω_i row_i and δ_i, and divides the sum of the first by that of
+    the weights (Kempe, Dobra and Gehrke, FOCS 2003; in training, Assran et al., ICML 2019).
 
     δ travels, and not ω, since it stays exactly 0 as long as nothing is lost: the bits are those without push-sum.
     """
@@ -34,9 +34,11 @@ class Weights:
         else:
             out[:, : self._rows], out[:, self._rows :] = mass, self.deficit
 
-    def receive(self, mixed: Array, down: Array) -> Array:
-        """The mixed rows [n, rows] from the mixed masses [n, travelling]; nodes that are `down` [n] keep their weights."""
-        mass, deficit = (mixed[:, ::2], mixed[:, 1::2]) if self._along else np.split(mixed, [self._rows], axis=1)
+    def receive(self, mixed: Array, down: Flags) -> Array:
+        """The mixed rows [n, rows] from the mixed masses [n, travelling]; `down` nodes [n] keep their weights."""
+        mass, deficit = (
+            (mixed[:, ::2], mixed[:, 1::2]) if self._along else np.split(mixed, [self._rows], axis=1)
+        )
         rows: Array = mass / (1.0 + deficit)
         self.deficit = np.where(down[:, None], self.deficit, deficit)
         return rows

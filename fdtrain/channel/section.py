@@ -102,6 +102,10 @@ _LOSS = "Loss of {}: a rate, or a model."
 _DELAY = "Delay, in rounds: a number, or a model; left out: none."
 
 
+def _made(loss: IndependentLoss | BurstLoss | None) -> spec.Loss | None:
+    return None if loss is None else loss.make()
+
+
 class Backward(Section):
     """The channel of backward terms; a term that is missing counts as 0."""
 
@@ -113,7 +117,7 @@ class Backward(Section):
 
     def make(self) -> spec.FieldChannel:
         """The model."""
-        return spec.FieldChannel(self.loss and self.loss.make(), self.delay and self.delay.make())
+        return spec.FieldChannel(_made(self.loss), None if self.delay is None else self.delay.make())
 
 
 class Features(Backward):
@@ -242,7 +246,7 @@ class ChannelConfig(Section):
         """
         return spec.Channel(
             seed if self.seed is None else self.seed,
-            self.loss and self.loss.make(),
+            _made(self.loss),
             self.features.make(),
             self.backward.make(),
             self.parameters.make(),

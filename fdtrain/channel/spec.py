@@ -79,7 +79,8 @@ class Geometric:
         if self.mean == 0:
             return np.zeros(len(u), dtype=np.int64)
         found = np.log1p(-u) / np.log(self.mean / (1.0 + self.mean))
-        return np.minimum(np.floor(found), self.max).astype(np.int64)
+        rounds: Index = np.minimum(np.floor(found), self.max).astype(np.int64)
+        return rounds
 
 
 Delay = Fixed | Uniform | Geometric

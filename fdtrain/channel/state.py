@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from fdtrain.channel.spec import Index
 
+LASTING = "mass"
+
 
 class Kept(NamedTuple):
     """Rows of some links: receivers [k], senders [k], and what is known of each [k, …]."""
@@ -21,24 +23,24 @@ class Kept(NamedTuple):
 class LinkStore:
     """Named arrays with a row for every link of this rank's nodes, in the order of the neighbourhood's links.
 
-    A link that vanishes is forgotten, but for what was made with ``lasting``: that waits until the link is there again.
+    A link that vanishes is forgotten, but for arrays whose name begins with :data:`LASTING`: what they hold waits until
+    the link is there again.
     """
 
     def __init__(self) -> None:
         self.receivers = self.senders = np.zeros(0, dtype=np.int64)
         self._arrays: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, float] = {}
-        self._lasting: set[str] = set()
-        self._waiting: dict[str, Kept] = {}  # of links that are not there now
+        self._waiting: dict[
+            str, Kept
+        ] = {}  # of links that are not there now, or arrays that were not asked for yet
 
     def get(
-        self, name: str, shape: tuple[int, ...], fill: float = 0.0, dtype: Any = np.float64, *, lasting: bool = False
+        self, name: str, shape: tuple[int, ...], fill: float = 0.0, dtype: Any = np.float64
     ) -> NDArray[Any]:
         """The array [m, *shape], made and filled where it is new."""
-        self._fills[name] = fill
-        if lasting:
-            self._lasting.add(name)
         if name not in self._arrays:
+            self._fills[name] = fill
             self._arrays[name] = self._fresh(name, shape, dtype)
             if name in self._waiting:
                 self._put(name, self._waiting.pop(name))
@@ -56,15 +58,21 @@ class LinkStore:
         gone = places < 0
         for name, old in list(self._arrays.items()):
             kept = Kept(old_receivers, old_senders, old)
-            if name in self._lasting:
+            if name.startswith(LASTING):
                 waiting = self._waiting.pop(name, _none(old))
                 here = Kept(*(part[gone] for part in kept))
-                self._waiting[name] = Kept(*(np.concatenate(both) for both in zip(waiting, here, strict=True)))
+                self._waiting[name] = Kept(
+                    *(np.concatenate(both) for both in zip(waiting, here, strict=True))
+                )
             self._arrays[name] = self._fresh(name, old.shape[1:], old.dtype)
             self._arrays[name][places[~gone]] = old[~gone]
         for name in list(self._waiting):
             if name in self._arrays:
                 self._put(name, self._waiting.pop(name))
+            elif not name.startswith(LASTING):
+                unused = self._waiting[name]
+                there = self.places(unused.receivers, unused.senders) >= 0
+                self._waiting[name] = Kept(*(part[there] for part in unused))
 
     def _fresh(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.full((len(self.receivers), *shape), self._fills[name], dtype=dtype)
@@ -74,7 +82,7 @@ class LinkStore:
         places = _places(kept.receivers, kept.senders, self.receivers, self.senders)
         here, array = places >= 0, self._arrays[name]
         array[places[here]] = kept.rows[here]
-        if not here.all() and name in self._lasting:
+        if not here.all() and name.startswith(LASTING):
             self._waiting[name] = Kept(*(part[~here] for part in kept))
 
     def snapshot(self) -> dict[str, Kept]:
@@ -84,7 +92,7 @@ class LinkStore:
             waiting = self._waiting.get(name, _none(array))
             here = Kept(self.receivers, self.senders, array)
             found[name] = Kept(*(np.concatenate(both) for both in zip(here, waiting, strict=True)))
-        return found
+        return {**self._waiting, **found}
 
     def restore(self, kept: dict[str, Kept]) -> None:
         """Take it back; names that are not known yet wait for their first use."""

@@ -17,7 +17,9 @@ from fdtrain.wire import Layout, Payload, Wire
 class LossyLayout(Layout):
     """A layout whose rows [n + m, width] are the own nodes' and, one of every link, what is heard on it."""
 
-    def __init__(self, plan: ExchangePlan, payload: Payload, store: Array, below: Layout, senders: Index, links: Links) -> None:
+    def __init__(
+        self, plan: ExchangePlan, payload: Payload, store: Array, below: Layout, senders: Index, links: Links
+    ) -> None:
         """`below` exchanges the rows; `senders` [m] are the places of the links' senders among its rows."""
         super().__init__(replace(plan, peers=()), payload, store)
         self._below, self._senders, self._links = below, senders, links
@@ -46,7 +48,9 @@ class LossyWire(Wire):
     def layout(self, payload: Payload) -> Layout:
         if payload not in self.layouts:
             below = self._below.layout(payload)
-            self.layouts[payload] = LossyLayout(self.plan, payload, self._store, below, self._senders, self._links)
+            self.layouts[payload] = LossyLayout(
+                self.plan, payload, self._store, below, self._senders, self._links
+            )
         return self.layouts[payload]
 
     def settle(self, rows: Array) -> None:
