@@ -135,6 +135,7 @@ class LossyTraining:
             i, j = np.argwhere(used & ~pattern)[0]
             raise InputError(f"S or W weighs what node {i} hears from {j}; links has no link between them")
         check_shape("x", x.shape, (sum(waves), len(S), self._model.sizes[0]))
+        self._forget(self._fates.links & ~pattern)
         self._fates.begin(self.state.t, pattern)
         self.up = self._fates.up
         parts = [
@@ -166,6 +167,13 @@ class LossyTraining:
                 "consensus": self._consensus,
             }[part.kind](now, part, self._fates.of(name, self._R))
         self._R += 1
+
+    def _forget(self, gone: Mask) -> None:
+        """Links [V, V] that vanish take what is held of them, and under way on them, with them."""
+        self._held.forget(gone)
+        self._mixing.forget(gone)
+        for due, _ in (*self._late, *self._coming):
+            due[gone] = -1
 
     def _deliver(self, flights: list[_Flight]) -> list[_Flight]:
         """Let arrive what is due in this round; a node that is down does not hear it. What is still under way."""

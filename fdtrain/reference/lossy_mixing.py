@@ -64,6 +64,11 @@ class Mixing:
         newest = self._newest[:, :, span]
         newest[where] = np.maximum(newest[where], R)
 
+    def forget(self, gone: Mask) -> None:
+        """Hold nothing on the links `gone` [V, V] any more; what is owed on them stays so."""
+        for held, any_came in self._held.values():
+            held[gone], any_came[gone] = 0.0, False
+
     def mix(self, W: Array, rows: Array, heard: Mask, step: int, up: Mask) -> Array:
         """The mixed rows [V, n]; `heard` [V, V, n] are the numbers in time. Nodes that are not `up` keep theirs."""
         own = np.diag(W)[:, None]

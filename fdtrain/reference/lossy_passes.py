@@ -41,6 +41,11 @@ class HeldRows:
         held = self.of(layer, message)
         held[...] = np.where(where[:, :, None, None], message, held)
 
+    def forget(self, gone: Mask) -> None:
+        """Hold nothing on the links `gone` [V, V] any more."""
+        for held in self._rows.values():
+            held[gone] = 0.0
+
 
 class Wave:
     """The passes of one wave: x [w, V, g_0], y [w, V, g_L], S [V, V], theta [V, p].
