@@ -87,7 +87,8 @@ class Engine:
             sums = wiring.sums(programme[0][1])
             shift = sums.shared("shift", transposed=False)
             assert shift is not None
-            self.links.weigh(plan.indptr, shift.edges, sums.mixing.edges)
+            whole = sums.mixing(np.ones((self.wire.plan.seen, 1)))[:, 0]
+            self.links.weigh(plan.indptr, shift.edges, sums.mixing.edges, whole)
         self.turn.rewire(hood, plan, self.transport, self.ledger)
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:

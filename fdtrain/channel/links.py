@@ -43,8 +43,8 @@ class Links:
         self._reverse = None
         if isinstance(self._features, DropEdge):
             self._reverse = Fates(channel, self._store, reverse=True)
-        unit = np.zeros(rows) if self.weights is None else self.weights.unit
-        self._parameters = make_parameters(channel.parameter_policy, self._store, self._underway, unit)
+        travelling = rows if self.weights is None else self.weights.travelling
+        self._parameters = make_parameters(channel.parameter_policy, self._store, self._underway, travelling)
         self._ids: Index = np.zeros(0, dtype=np.int64)
         self._receivers: Index = self._ids
         self._last = 0
@@ -57,11 +57,13 @@ class Links:
             self._fail(parcel)
         self._store.rewire(hood.ids[receivers], hood.indices)
 
-    def weigh(self, indptr: Index, shift: Array, mixing: Array) -> None:
-        """Take the weights S_ij and W_ij [m] of the links, sorted by receiver: `indptr` [n + 1]."""
+    def weigh(self, indptr: Index, shift: Array, mixing: Array, whole: Array) -> None:
+        """Take the weights S_ij and W_ij [m] of the links, sorted by receiver: `indptr` [n + 1], and Σ_j W_ij [n]."""
         if isinstance(self._features, DropEdge):
             self._features.weigh(np.abs(shift), indptr)
         self._parameters.weigh(mixing)
+        if self.weights is not None:
+            self.weights.weigh(whole)
 
     def begin(self, t: int, schedule: Schedule) -> None:
         """Mini-batch t begins."""
@@ -72,8 +74,15 @@ class Links:
                 fates.begin(t)
         self._parameters.begin(self.channel.crashed(t, self._store.senders))
 
+    def prepare(self, round_: Round, fields: Sequence[Array]) -> None:
+        """Complete this rank's own rows of the next round, `fields` [n, width]."""
+        if self.weights is not None:
+            for field, own in zip(round_.fields, fields, strict=True):
+                if field.kind == "consensus" and field.step > 1:
+                    self.weights.send_again(own)
+
     def send(self, round_: Round, fields: Sequence[Array]) -> None:
-        """Change what this rank's nodes send in the next round, `fields` [n, width]."""
+        """Change what is sent of them, `fields` [n, width]."""
         if isinstance(self._features, DropEdge):
             for field, own in zip(round_.fields, fields, strict=True):
                 if field.kind == "backward":
