@@ -40,6 +40,7 @@ ON_RANKS = (
     "aggregate",
     "wire",
     "ledger",
+    "states",
     "job",
     "measure",
     "team",
