@@ -44,6 +44,7 @@ ON_RANKS = (
     "measure",
     "team",
     "errors",
+    "stopping",
     "transport",
     "turns",
     "local_greedy",
