@@ -45,6 +45,7 @@ ON_RANKS = (
     "measure",
     "team",
     "errors",
+    "stopping",
     "transport",
     "turns",
     "local_greedy",
