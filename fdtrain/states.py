@@ -115,6 +115,11 @@ def check_same(first: Any, second: Any, name: str = "state") -> None:
     mapped(compare, name, first, second)
 
 
+def alike(one: Scalar, other: Scalar) -> bool:
+    """Whether two scalars are the same, also where they are NaN."""
+    return type(one) is type(other) and (one == other or (one != one and other != other))
+
+
 def mapped(function: Callable[..., Any], name: str, *states: Any) -> Any:
     """A state of the same form, with ``function(place, *values)`` at every place.
 
