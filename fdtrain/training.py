@@ -87,24 +87,29 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         InputError: on all ranks, when the topology service finds no usable graph.
     """
     serve = cast(Service, service)  # called on rank 0 only
-    ids, theta = team.deal(lambda: serve.parameters())
+    ids, theta = team.deal(lambda: serve.parameters(), what="initial parameters")
     engine = make_engine(job, team, serve, theta)
-    rows = None if job.streamed else team.deal(lambda: serve.dataset())
+    rows = None if job.streamed else team.deal(lambda: serve.dataset(), what="samples")
     diverged: Diverged | None = None
     t = 0
     for epoch in range(job.epochs):
-        order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
+        order = (
+            None
+            if t == job.limit
+            else team.share(lambda e: serve.begin(e), epoch, what="the order of samples")
+        )
         if order is None:
             break
         losses: list[Array] = []
         for chosen in job.batches(order):
             if t == job.limit:
                 break
+            team.minibatch = t
             tested = rows is None and t % job.minibatches == 0  # since the last one, maybe on other graphs
             if job.rewires_at(t) or tested:
-                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t))
+                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t, what="topology"))
             if rows is None:
-                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
+                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen, what="samples")
             else:
                 part = Rows(rows[0].x[:, chosen], rows[0].y[:, chosen])
             losses.append(engine.minibatch(job.schedule(len(chosen)), part))
@@ -119,7 +124,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         test_loss = np.zeros(len(ids))
         for k in range(job.test_minibatches):
             if rows is None:
-                hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k)
+                hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k, what="test samples")
                 _rewire(engine, job, hood)
             else:
                 part = rows[1]
