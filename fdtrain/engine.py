@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import states
+from fdtrain.errors import MessageTimeoutError
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
@@ -178,5 +179,9 @@ class Engine:
 
     def _run(self, pass_: Pass, samples: Rows) -> Array:
         pass_.load(samples)
-        pass_.run(self.transport)
+        try:
+            pass_.run(self.transport)
+        except MessageTimeoutError as late:
+            late.add_note(pass_.where())
+            raise
         return pass_.per_node_loss()

@@ -18,6 +18,10 @@ class RunFailedError(RuntimeError):
     """A run on other processes failed; the message is what they said."""
 
 
+class CrashError(RunFailedError):
+    """A process of a run failed or was killed: the run can go on from where it was."""
+
+
 class StoppedError(RunFailedError):
     """A run stopped because a signal asked for it; the message says how to go on."""
 

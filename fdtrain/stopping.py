@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -24,6 +26,18 @@ def install(*, second_ends: bool = True) -> None:
     _requested = 0
     for number in SIGNALS:
         signal.signal(number, _note_and_leave if second_ends else _note)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """A context in which signals are noted (:func:`install`); afterwards they do what they did before."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def requested() -> int:

@@ -120,24 +120,27 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         InputError: on all ranks, when the topology service finds no usable graph, or what was saved does not fit.
     """
     serve = cast(Service, service)  # called on rank 0 only
-    ids, theta = team.deal(lambda: serve.parameters())
+    ids, theta = team.deal(lambda: serve.parameters(), what="initial parameters")
     engine = make_engine(job, team, serve, theta)
-    rows = None if job.streamed else team.deal(lambda: serve.dataset())
+    rows = None if job.streamed else team.deal(lambda: serve.dataset(), what="samples")
     diverged: Diverged | None = None
     t, losses = job.done, _go_on(engine, job, team, serve) if job.done else list[Array]()
     first, place = job.place(t)
     for epoch in range(first, job.epochs):
-        order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
+        if t == job.limit:
+            break
+        order = team.share(lambda e: serve.begin(e), epoch, what="the order of samples")
         if order is None:
             break
         for chosen in job.batches(order, place):
             if t == job.limit:
                 break
+            team.minibatch = t
             tested = rows is None and t % job.minibatches == 0  # since the last one, maybe on other graphs
             if job.rewires_at(t) or tested:
-                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t))
+                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t, what="topology"))
             if rows is None:
-                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
+                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen, what="samples")
             else:
                 part = Rows(rows[0].x[:, chosen], rows[0].y[:, chosen])
             losses.append(engine.minibatch(job.schedule(len(chosen)), part))
@@ -177,7 +180,7 @@ def _report(
     test_loss = np.zeros(engine.n)
     for k in range(job.test_minibatches):
         if rows is None:
-            hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k)
+            hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k, what="test samples")
             _rewire(engine, job, hood)
         else:
             part = rows[1]
@@ -188,8 +191,8 @@ def _report(
 
 def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
     """Take up what was saved after ``job.done`` mini-batches; return the losses that rank 0 had not yet heard."""
-    _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1))
-    saved: Saved = team.deal(lambda: serve.saved())
+    _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1, what="topology"))
+    saved: Saved = team.deal(lambda: serve.saved(), what="what was saved")
     snapshot = saved.snapshot
     losses = snapshot.nodes[_LOSSES]
     engine.restore(

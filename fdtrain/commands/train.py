@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fdtrain import config, stopping
+from fdtrain import config
 from fdtrain.commands.options import (
     ConfigArgument,
     OptionalConfigArgument,
@@ -95,8 +91,7 @@ def run(
             raise
 
     try:
-        with _stops_by_signals() if team is None and count == 1 else nullcontext():
-            on_ranks(count, team, repeat, path / "logs", work)
+        on_ranks(count, team, repeat, path / "logs", work, stoppable=True)
     except KeyboardInterrupt:
         if not reports_to_launcher():
             print(_interrupted(RunDirectory(path)), file=sys.stderr)
@@ -135,21 +130,6 @@ def _say(text: str) -> None:
         Events(sys.stdout).note(text)
     else:
         print(text)
-
-
-@contextmanager
-def _stops_by_signals() -> Iterator[None]:
-    """Training in this process stops after a mini-batch when a signal asks for it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
-    stopping.install()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _interrupted(run: RunDirectory) -> str:
