@@ -11,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import states
 from fdtrain.channel.links import Links
 from fdtrain.channel.wire import LossyWire
+from fdtrain.errors import MessageTimeoutError
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
@@ -24,12 +26,13 @@ from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
-from fdtrain.states import select
+from fdtrain.snapshot import Snapshot
 from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
 
 Array = NDArray[np.float64]
+_MINIBATCHES = "mini-batches"
 
 
 class Engine:
@@ -117,7 +120,7 @@ class Engine:
         if not self.optimizer.by_sample:
             self.state = self.optimizer.step(self.grad, self._incoming(pass_.mixed), self.state)
         if self.links is not None and self.links.down.any():
-            self.state = select(before, self.state, self.links.down)
+            self.state = states.select(before, self.state, self.links.down)
         np.copyto(self.theta, self.optimizer.theta(self.state))
         return loss
 
@@ -180,7 +183,43 @@ class Engine:
         self.ledger.physical_bytes = self.transport.sent_bytes - size
         return self.ledger
 
+    def snapshot(self) -> Snapshot:
+        """What later mini-batches depend on: copies."""
+        state = states.flatten(self.state, self.n)
+        nodes = {"theta": self.theta.copy(), "gradient": self.grad.copy(), **state.rows}
+        found = Snapshot(nodes, {}, {_MINIBATCHES: self.t, **state.scalars})
+        if self.links is not None:
+            self.links.save(found)
+        return found
+
+    def restore(self, snapshot: Snapshot, ledger: Ledger | None) -> None:
+        """Go on from a snapshot of this rank's nodes; call :meth:`rewire` before, with the topology of that time.
+
+        What went over the wire since this engine was made is forgotten: `ledger` has the counts up to the snapshot, of
+        all ranks on one of them, and None on the others.
+
+        Raises:
+            InputError: the optimizer has another state.
+        """
+        if self.links is not None:
+            self.links.restore(snapshot)
+        rows, counters = dict(snapshot.nodes), dict(snapshot.counters)
+        self.t = int(cast(int, counters.pop(_MINIBATCHES)))
+        np.copyto(self.theta, rows.pop("theta"))
+        np.copyto(self.grad, rows.pop("gradient"))
+        self.state = states.restored(self.state, states.Values(rows, counters))
+        self.settle()
+        self.ledger.replace(ledger or Ledger())
+        self._sent_before = (
+            self.transport.sends - self.ledger.physical_messages,
+            self.transport.sent_bytes - self.ledger.physical_bytes,
+        )
+
     def _run(self, pass_: Pass, samples: Rows) -> Array:
         pass_.load(samples)
-        pass_.run(self.transport)
+        try:
+            pass_.run(self.transport)
+        except MessageTimeoutError as late:
+            late.add_note(pass_.where())
+            raise
         return pass_.per_node_loss()

@@ -12,11 +12,12 @@ import fdtrain
 from fdtrain import training
 from fdtrain.channel.late import Underway
 from fdtrain.channel.spec import Geometric, Uniform
-from fdtrain.channel.state import Kept, LinkStore
+from fdtrain.channel.state import LinkStore
 from fdtrain.config import from_mapping
 from fdtrain.engine import Engine
 from fdtrain.errors import InputError
 from fdtrain.experiment import build
+from fdtrain.snapshot import Kept
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow
 from fdtrain.verify import Comparison, Verifier
@@ -237,7 +238,7 @@ def masses(engine: Engine) -> tuple[np.ndarray, np.ndarray]:
     assert engine.links is not None
     weights = engine.links.weights
     assert weights is not None
-    state = engine.links.snapshot()
+    state = engine.snapshot().links
     sent = np.zeros((engine.n, weights.travelling))
     weights.send(engine.optimizer.outgoing(engine.state, engine.grad), sent)
     total = sent.sum(axis=0)

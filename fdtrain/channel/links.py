@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from fdtrain.channel.fates import Fates
 from fdtrain.channel.features import Arriving, DropEdge, make_features
-from fdtrain.channel.late import Parcel, Underway
+from fdtrain.channel.late import UNDERWAY, Parcel, Underway
 from fdtrain.channel.parameters import make_parameters
 from fdtrain.channel.push_sum import Weights
 from fdtrain.channel.spec import Array, Channel, FieldName, Flags, Index
-from fdtrain.channel.state import Kept, LinkStore
+from fdtrain.channel.state import LinkStore
 from fdtrain.graph import Neighbourhood
 from fdtrain.rounds import Field, Kind, Round
 from fdtrain.schedule import Schedule
+from fdtrain.snapshot import Snapshot
 
+_ROUNDS, _WEIGHTS = "rounds of training", "weights of push-sum"
 _FIELDS: dict[Kind, FieldName] = {
     "features": "features",
     "backward": "backward",
@@ -137,15 +140,21 @@ class Links:
         n = len(self._ids)
         self._parameters.settle(rows[n:], rows[:n], self._receivers)
 
-    def snapshot(self) -> dict[str, Kept]:
-        """What is remembered of the links, by name."""
-        return {**self._store.snapshot(), **self._underway.snapshot(self._store)}
+    def save(self, snapshot: Snapshot) -> None:
+        """Add what is remembered."""
+        snapshot.links |= {**self._store.snapshot(), **self._underway.snapshot(self._store)}
+        snapshot.counters[_ROUNDS] = self.rounds
+        if self.weights is not None:
+            snapshot.nodes[_WEIGHTS] = self.weights.values.copy()
 
-    def restore(self, kept: dict[str, Kept]) -> None:
-        """Take it back."""
-        underway = {name: rows for name, rows in kept.items() if name.startswith("under way/")}
-        self._store.restore({name: rows for name, rows in kept.items() if name not in underway})
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take it back out of the snapshot."""
+        underway = {name: kept for name, kept in snapshot.links.items() if name.startswith(UNDERWAY)}
+        self._store.restore({name: kept for name, kept in snapshot.links.items() if name not in underway})
         self._underway.restore(underway, self._store)
+        self.rounds = int(cast(int, snapshot.counters.pop(_ROUNDS)))
+        if self.weights is not None:
+            self.weights.values = snapshot.nodes.pop(_WEIGHTS).copy()
 
 
 def _is_feature(parcel: Parcel) -> bool:

@@ -13,8 +13,8 @@ class Weights:
     """ω_i of this rank's nodes, at first 1: a node sends ω_i row_i and ω_i, and divides the sum of the first by that
     of the second (Kempe, Dobra and Gehrke, FOCS 2003; in training, Assran et al., ICML 2019).
 
-    Sums of weights are divided by Σ_j W_ij, which is 1 but for rounding: as long as nothing is lost, ω is exactly 1, and
-    the bits are those without push-sum.
+    Sums of weights are divided by Σ_j W_ij, which is 1 but for rounding: as long as nothing is lost, ω is exactly 1,
+    and the bits are those without push-sum.
     """
 
     def __init__(self, nodes: int, rows: int, *, along: bool) -> None:

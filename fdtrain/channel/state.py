@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.channel.spec import Index
+from fdtrain.snapshot import Kept
 
 LASTING = "mass"
-
-
-class Kept(NamedTuple):
-    """Rows of some links: receivers [k], senders [k], and what is known of each [k, …]."""
-
-    receivers: Index
-    senders: Index
-    rows: NDArray[Any]
 
 
 class LinkStore:

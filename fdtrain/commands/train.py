@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from fdtrain import config
 from fdtrain.commands.options import (
     ConfigArgument,
+    OptionalConfigArgument,
     OverridesArgument,
     PluginsOption,
     RanksOption,
@@ -18,10 +20,11 @@ from fdtrain.commands.options import (
 )
 from fdtrain.driver import Observer, lead, report_verification
 from fdtrain.errors import InputError
+from fdtrain.experiment import build
 from fdtrain.jobs import count_ranks, on_ranks, repeated, reports_to_launcher
 from fdtrain.outputs import check_file
-from fdtrain.progress import make_console
-from fdtrain.rundir import RunDirectory, check_free
+from fdtrain.progress import Events, make_console
+from fdtrain.rundir import RunDirectory, check_free, is_complete
 from fdtrain.summary import summarize
 from fdtrain.team import Team
 from fdtrain.verify import Verifier
@@ -29,7 +32,7 @@ from fdtrain.verify import Verifier
 
 def run(
     context: typer.Context,
-    config_name: ConfigArgument,
+    config_name: OptionalConfigArgument = None,
     overrides: OverridesArgument = None,
     ranks: RanksOption = "auto",
     out: Annotated[
@@ -39,6 +42,14 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Go on with the run in DIR from its newest checkpoint, on any number of ranks.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the first mini-batch with the reference.")
     ] = True,
@@ -48,14 +59,29 @@ def run(
     allow_plugins: PluginsOption = False,
 ) -> int:
     """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
-    experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
-    settings = experiment.config
-    path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     team: Team | None = context.obj
-    check_free(path, overwrite=overwrite)
+    if resume is None:
+        if config_name is None:
+            raise InputError("CONFIG: is missing; name a configuration, or a run to go on with: --resume DIR")
+        experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
+        settings = experiment.config
+        path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        check_free(path, overwrite=overwrite)
+        repeat = repeated(context, out=path)
+    else:
+        path = _check_resumed(resume, config_name, overrides, out, overwrite=overwrite)
+        if is_complete(path):
+            _say(f"{path}: the run is complete")
+            return 0
+        experiment = build(config.load(path / "config.yaml"), allow_plugins=allow_plugins)
+        settings = experiment.config
+        repeat = repeated(context)
     count = count_ranks(ranks, experiment, team)
 
     def work(team: Team, observer: Observer) -> None:
+        if resume is not None:
+            lead(team, experiment, RunDirectory(path), observer, verify=verify, goes_on=True)
+            return
         directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
         try:
             lead(team, experiment, directory, observer, verify=verify)
@@ -65,7 +91,7 @@ def run(
             raise
 
     try:
-        on_ranks(count, team, repeated(context, out=path), path / "logs", work)
+        on_ranks(count, team, repeat, path / "logs", work, stoppable=True)
     except KeyboardInterrupt:
         if not reports_to_launcher():
             print(_interrupted(RunDirectory(path)), file=sys.stderr)
@@ -78,6 +104,32 @@ def run(
         draw_run(RunDirectory(path))
     make_console(plain=team is not None).print(summarize(RunDirectory(path)))
     return 0
+
+
+def _check_resumed(
+    path: Path, config_name: str | None, overrides: list[str] | None, out: Path | None, *, overwrite: bool
+) -> Path:
+    """The directory of a run that goes on as it is configured there."""
+    given = {
+        "CONFIG": config_name,
+        "KEY=VALUE": overrides[0] if overrides else None,
+        "--out": out,
+        "--overwrite": overwrite or None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{name}: has no meaning beside --resume {path}, which goes on with the run as it is configured "
+                f"there, found {value}; remove it"
+            )
+    return RunDirectory.existing(path).path
+
+
+def _say(text: str) -> None:
+    if reports_to_launcher():
+        Events(sys.stdout).note(text)
+    else:
+        print(text)
 
 
 def _interrupted(run: RunDirectory) -> str:
