@@ -1,0 +1,150 @@
+"""How connected a changing network is over time: who was alone, and how long one has to wait until a path was there."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdtrain.graph import Graph
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """One graph of a sequence, and those before it; a line of ``connectivity.csv``."""
+
+    minibatch: int  # from 1, the first one on this graph
+    edges: int
+    components: int
+    isolated: int  # nodes without a neighbour
+    largest: float  # share of the nodes in the largest component
+    needed: (
+        int | None
+    )  # graphs, this one the last, whose union is connected, at least; None: not even all so far
+    window_connected: (
+        bool | None
+    )  # whether the union of the last `window` is; None: there were not so many yet
+
+
+class Watch:
+    """Looks at graphs one after another, and keeps of them no more than it has to.
+
+    An edge is as old as the number of graphs since it was last there. The union of the last b graphs is connected if a
+    spanning tree has no edge older than b; the tree with the youngest edges shows the least b. Edges that are not in
+    it need not be remembered: all get older together.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window, self._seen = window, 0
+        self._edges: NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)  # of the forest
+        self._last: NDArray[np.int64] = np.empty(
+            0, dtype=np.int64
+        )  # number of the graph in which each was last
+
+    def see(self, minibatch: int, graph: Graph) -> Connectivity:
+        """The next graph, which serves from `minibatch` (from 0) on."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+        nodes = graph.num_nodes
+        count, member = connected_components(_pattern(graph), directed=False)
+        now = graph.edges()
+        edges = np.concatenate([now, self._edges])
+        last = np.concatenate([np.full(len(now), self._seen), self._last])
+        _, first = np.unique(edges[:, 0] * nodes + edges[:, 1], return_index=True)
+        edges, ages = edges[first], self._seen + 1 - last[first]
+        tree = minimum_spanning_tree(
+            csr_array((ages, (edges[:, 0], edges[:, 1])), shape=(nodes, nodes))
+        ).tocoo()
+        self._edges = np.sort(np.stack([tree.row, tree.col], axis=1), axis=1).astype(np.int64)
+        ages = tree.data.astype(np.int64)
+        self._last = self._seen + 1 - ages
+        self._seen += 1
+        needed = int(ages.max(initial=1)) if len(ages) == nodes - 1 else None
+        full = self._seen >= self._window
+        return Connectivity(
+            minibatch + 1,
+            graph.num_edges,
+            int(count),
+            int((graph.degrees == 0).sum()),
+            float(np.bincount(member).max() / nodes),
+            needed,
+            (needed is not None and needed <= self._window) if full else None,
+        )
+
+
+def _pattern(graph: Graph) -> object:
+    pattern = graph.adjacency()
+    pattern.data = np.ones(len(graph.indices))
+    return pattern
+
+
+def smallest_window(rows: Sequence[Connectivity]) -> int | None:
+    """The smallest b such that the unions of all b graphs one after another are connected; None: of no b.
+
+    `rows` are those of a sequence from its start. The sequence is then b-connected (Nedić & Ozdaglar 2009), as far as
+    it goes.
+    """
+    b = 1
+    for end, row in enumerate(rows, start=1):
+        # The first b − 1 graphs end no window: as long as they are fewer than what is needed, b grows beyond them.
+        if row.needed is None or row.needed > b:
+            b = end + 1 if row.needed is None else row.needed
+    return b if b <= len(rows) else None
+
+
+def summary(rows: Sequence[Connectivity], window: int) -> str:
+    """What the rows say, in a line."""
+    connected = np.mean([row.components == 1 for row in rows])
+    ends = [row.window_connected for row in rows if row.window_connected is not None]
+    if not ends:
+        windows = f"no window of {window} was complete"
+    elif all(ends):
+        windows = f"every window of {window} was"
+    else:
+        windows = f"{np.mean(ends):.3g} of the windows of {window}"
+        windows = f"{100 * float(np.mean(ends)):.3g} % of windows of {window}"
+    alone = np.mean([row.isolated for row in rows])
+    return (
+        f"{100 * float(connected):.3g} % of graphs connected, {windows}; {alone:.3g} nodes alone on average"
+    )
+
+
+def append(file: Path, rows: Sequence[Connectivity]) -> None:
+    """Add lines to a ``connectivity.csv``; what is not known is an empty cell."""
+    new = not file.exists()
+    with file.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if new:
+            writer.writerow([field.name for field in fields(Connectivity)])
+        writer.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
+
+
+def _cell(value: object) -> object:
+    return int(value) if isinstance(value, bool) else value
+
+
+def read(file: Path) -> list[Connectivity]:
+    """The lines of a ``connectivity.csv``.
+
+    Raises:
+        OSError, ValueError, LookupError: it is not there or damaged.
+    """
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(_rows(csv.DictReader(stream)))
+
+
+def _rows(lines: Iterable[dict[str, str]]) -> Iterable[Connectivity]:
+    for line in lines:
+        counts = [int(line[name]) for name in ("minibatch", "edges", "components", "isolated")]
+        needed, connected = line["needed"], line["window_connected"]
+        yield Connectivity(
+            *counts,
+            largest=float(line["largest"]),
+            needed=int(needed) if needed else None,
+            window_connected=bool(int(connected)) if connected else None,
+        )
