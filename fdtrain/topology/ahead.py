@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from fdtrain.graph import Graph
 
+if TYPE_CHECKING:
+    from fdtrain.service import Topology
+
 WORTH = 2e-3  # seconds; what is drawn faster costs less than a thread that takes the interpreter away from the engine
-
-
-class Topology(Protocol):
-    """E(t), as :class:`fdtrain.service.Topology`."""
-
-    def graph(self, t: int) -> Graph:
-        """The graph of mini-batch t; the same object as long as it stays the same."""
 
 
 class Ahead:
     """A topology with the same graphs, of which the next one is drawn in a thread.
 
     ``graph(t)`` is asked in any order; going forward finds the graph drawn. An error in a draw is raised when its
-    mini-batch is asked for, and never if it is not. The first draw tells how long one takes: below :data:`WORTH` there is
-    no thread.
+    mini-batch is asked for, and never if it is not. There is no thread before a redraw has taken :data:`WORTH` at
+    least.
     """
 
     def __init__(
@@ -63,10 +60,10 @@ class Ahead:
         return self._now[1]
 
     def close(self) -> None:
-        """Wait for the thread, if there is one, and forget what it drew."""
+        """Wait for the thread, if there is one, and forget what it drew; from now on there is none."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = self._next = None
+        self._pool, self._next, self._worth = None, None, math.inf
 
     def _take(self, number: int, t: int) -> Graph:
         drawn, self._next = self._next, None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.graph import Graph
+
+if TYPE_CHECKING:
+    from fdtrain.service import Topology
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,12 @@ class Connectivity:
     """One graph of a sequence, and those before it; a line of ``connectivity.csv``."""
 
     minibatch: int  # from 1, the first one on this graph
+    nodes: int
     edges: int
     components: int
     isolated: int  # nodes without a neighbour
     largest: float  # share of the nodes in the largest component
+    window: int  # graphs
     needed: (
         int | None
     )  # graphs, this one the last, whose union is connected, at least; None: not even all so far
@@ -50,8 +56,9 @@ class Watch:
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-        nodes = graph.num_nodes
-        count, member = connected_components(_pattern(graph), directed=False)
+        nodes, pattern = graph.num_nodes, graph.adjacency()
+        pattern.data = np.ones(len(graph.indices))
+        count, member = connected_components(pattern, directed=False)
         now = graph.edges()
         edges = np.concatenate([now, self._edges])
         last = np.concatenate([np.full(len(now), self._seen), self._last])
@@ -68,19 +75,37 @@ class Watch:
         full = self._seen >= self._window
         return Connectivity(
             minibatch + 1,
+            nodes,
             graph.num_edges,
             int(count),
             int((graph.degrees == 0).sum()),
             float(np.bincount(member).max() / nodes),
+            self._window,
             needed,
             (needed is not None and needed <= self._window) if full else None,
         )
 
 
-def _pattern(graph: Graph) -> object:
-    pattern = graph.adjacency()
-    pattern.data = np.ones(len(graph.indices))
-    return pattern
+class Recorder:
+    """Hands a line to `write` for every graph of a run, once."""
+
+    def __init__(
+        self, topology: Topology, every: int, window: int, write: Callable[[Connectivity], None]
+    ) -> None:
+        """`topology` is asked for graphs that were not seen, where a run begins late; a new one comes `every` so many
+        mini-batches."""
+        self._topology, self._every, self._write = topology, every, write
+        self._watch, self._next = Watch(window), 0
+
+    def see(self, t: int, graph: Graph) -> None:
+        """The graph of mini-batch t (from 0); one that was seen before is passed over."""
+        number = t // self._every
+        while self._next < number:
+            self._watch.see(self._next * self._every, self._topology.graph(self._next * self._every))
+            self._next += 1
+        if self._next == number:
+            self._write(self._watch.see(t, graph))
+            self._next += 1
 
 
 def smallest_window(rows: Sequence[Connectivity]) -> int | None:
@@ -97,8 +122,9 @@ def smallest_window(rows: Sequence[Connectivity]) -> int | None:
     return b if b <= len(rows) else None
 
 
-def summary(rows: Sequence[Connectivity], window: int) -> str:
-    """What the rows say, in a line."""
+def summary(rows: Sequence[Connectivity]) -> str:
+    """What the rows, at least one, say in a line."""
+    window = rows[0].window
     connected = np.mean([row.components == 1 for row in rows])
     ends = [row.window_connected for row in rows if row.window_connected is not None]
     if not ends:
@@ -106,26 +132,16 @@ def summary(rows: Sequence[Connectivity], window: int) -> str:
     elif all(ends):
         windows = f"every window of {window} was"
     else:
-        windows = f"{np.mean(ends):.3g} of the windows of {window}"
-        windows = f"{100 * float(np.mean(ends)):.3g} % of windows of {window}"
+        windows = f"{100 * float(np.mean(ends)):.3g} % of the windows of {window}"
     alone = np.mean([row.isolated for row in rows])
     return (
         f"{100 * float(connected):.3g} % of graphs connected, {windows}; {alone:.3g} nodes alone on average"
     )
 
 
-def append(file: Path, rows: Sequence[Connectivity]) -> None:
-    """Add lines to a ``connectivity.csv``; what is not known is an empty cell."""
-    new = not file.exists()
-    with file.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if new:
-            writer.writerow([field.name for field in fields(Connectivity)])
-        writer.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
-
-
-def _cell(value: object) -> object:
-    return int(value) if isinstance(value, bool) else value
+def cells(row: Connectivity) -> dict[str, Any]:
+    """The columns of ``connectivity.csv``; what is not known is an empty cell."""
+    return {name: int(value) if isinstance(value, bool) else value for name, value in asdict(row).items()}
 
 
 def read(file: Path) -> list[Connectivity]:
@@ -135,16 +151,19 @@ def read(file: Path) -> list[Connectivity]:
         OSError, ValueError, LookupError: it is not there or damaged.
     """
     with file.open(newline="", encoding="utf-8") as stream:
-        return list(_rows(csv.DictReader(stream)))
+        return [_row(line) for line in csv.DictReader(stream)]
 
 
-def _rows(lines: Iterable[dict[str, str]]) -> Iterable[Connectivity]:
-    for line in lines:
-        counts = [int(line[name]) for name in ("minibatch", "edges", "components", "isolated")]
-        needed, connected = line["needed"], line["window_connected"]
-        yield Connectivity(
-            *counts,
-            largest=float(line["largest"]),
-            needed=int(needed) if needed else None,
-            window_connected=bool(int(connected)) if connected else None,
-        )
+def _row(line: dict[str, str]) -> Connectivity:
+    needed, connected = line["needed"], line["window_connected"]
+    return Connectivity(
+        minibatch=int(line["minibatch"]),
+        nodes=int(line["nodes"]),
+        edges=int(line["edges"]),
+        components=int(line["components"]),
+        isolated=int(line["isolated"]),
+        largest=float(line["largest"]),
+        window=int(line["window"]),
+        needed=int(needed) if needed else None,
+        window_connected=bool(int(connected)) if connected else None,
+    )
