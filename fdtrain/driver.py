@@ -28,8 +28,10 @@ from fdtrain.minibatches import MinibatchRow
 from fdtrain.outputs import writing
 from fdtrain.resumption import Checkpoints, Saved, cut_back, newest
 from fdtrain.rundir import COMPLETE, RunDirectory, is_complete, resumptions, write_json
-from fdtrain.service import EpochRow, Outcome
+from fdtrain.service import EpochRow, Host, Outcome
 from fdtrain.team import Team, in_threads
+from fdtrain.topology import MovingSource
+from fdtrain.topology.connectivity import Recorder
 from fdtrain.training import follow, log_to
 from fdtrain.verify import Comparison, Verifier
 
@@ -269,6 +271,7 @@ class _Leader:
             ended = str(error)
             raise
         finally:
+            host.close()
             if directory is not None:
                 self._close(directory, ended)
         self._observer.finished()
@@ -294,6 +297,7 @@ class _Leader:
         log_here = partial(log_to, directory.logs.absolute())
         self._team.order(log_here)
         log_here(self._team)
+        _record_connectivity(self._experiment, self._host, directory)
         keeper = Checkpoints(directory, self._experiment, self._seconds, self._observer.note)
         self._host.keeper = keeper
         return keeper
@@ -346,6 +350,15 @@ class _Leader:
         if self._resumptions:
             facts["resumptions"] = self._resumptions
         write_json(directory.path / "environment.json", facts)
+
+
+def _record_connectivity(experiment: Experiment, host: Host, directory: RunDirectory) -> None:
+    """Write ``connectivity.csv`` while the network moves."""
+    source, every = experiment.config.topology, experiment.job.redraw_every
+    if isinstance(source, MovingSource) and every is not None:
+        known = len(directory.read_connectivity())
+        recorder = Recorder(host.topology, every, source.window, directory.append_connectivity, known)
+        host.on_graph = recorder.see
 
 
 def _is_asleep(experiment: Experiment, outcome: Outcome) -> bool:

@@ -4,6 +4,7 @@ Matplotlib is imported when the first picture is drawn: that takes longer than a
 """
 
 from fdtrain.figures.comparison import Lower, Series, draw_comparison
+from fdtrain.figures.connectivity import draw_connectivity
 from fdtrain.figures.curves import draw_run
 from fdtrain.figures.network import draw_topology, layout
 from fdtrain.figures.scatter import Point, draw_scatter
@@ -15,6 +16,7 @@ __all__ = [
     "Point",
     "Series",
     "draw_comparison",
+    "draw_connectivity",
     "draw_run",
     "draw_scatter",
     "draw_schedule",
