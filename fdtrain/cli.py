@@ -30,6 +30,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "schedule": schedule.schedule,
 }
 
+# What NumPy says of arrays that no machine could hold, in place of a MemoryError.
+_BEYOND_MEMORY = ("Maximum allowed dimension exceeded", "array is too big")
+
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
     help="Train graph neural networks on the network itself, with real messages between neighbours.",
@@ -63,6 +66,8 @@ def run_command(arguments: Sequence[str], team: Team | None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; use fewer nodes or samples, or smaller waves or sizes", 2)
     except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(_BEYOND_MEMORY):
+            return _fail(f"not enough memory: {error}; use smaller sizes, or fewer nodes or samples", 2)
         if hasattr(error, "format_message"):  # the command line itself was wrong
             return _fail(f"{error.format_message()} (see fdtrain --help)", 2)
         raise
@@ -72,7 +77,8 @@ def _fail(message: str, status: int) -> int:
     if reports_to_launcher():
         Events(sys.stdout).error(message)
     else:
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        line = " ".join(message.split())
+        print(f"error: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
     return status
 
 

@@ -22,7 +22,7 @@ from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
 from fdtrain.measure import found_in
 from fdtrain.minibatches import MinibatchRow, averages, read_header, read_minibatches
-from fdtrain.outputs import contents, writing
+from fdtrain.outputs import contents, make_folder, writing
 from fdtrain.service import EpochRow, Outcome
 from fdtrain.topology import connectivity
 from fdtrain.topology.connectivity import Connectivity, cells
@@ -70,7 +70,7 @@ class RunDirectory:
         with writing(f"--out {path}"):
             if os.path.isdir(path):
                 cls(path).discard()
-            (path / "logs").mkdir(parents=True)
+            make_folder(path / "logs")
             (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
         return cls(path)
 
