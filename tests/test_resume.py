@@ -30,6 +30,7 @@ from fdtrain.service import EpochRow
 Content = dict[str, Any]
 RESULTS = (
     "config.yaml", "metrics.csv", "minibatches.csv", "baselines.csv", "theta.npz", "network.npz", "heldout.npz",
+    "connectivity.csv",
     "verify.json",
 )  # fmt: skip
 
@@ -72,6 +73,18 @@ def changed(base: Content, **sections: Mapping[str, Any]) -> Content:
     return made
 
 
+def unreliable(features: str, parameters: str) -> Content:
+    """A channel that remembers what there is to remember."""
+    bursts = {"kind": "gilbert_elliott", "to_bad": 0.2, "to_good": 0.4}
+    return {
+        "loss": bursts,
+        "features": {"loss": bursts, "delay": {"kind": "geometric", "mean": 1.0}, "missing": features},
+        "backward": {"loss": 0.2},
+        "parameters": {"loss": bursts, "delay": {"kind": "uniform", "high": 12}, "missing": parameters},
+        "crashes": [{"nodes": [2], "start": 1, "stop": 4}],
+    }
+
+
 CASES: dict[str, Content] = {
     "d_sgd": REGRESSION,
     "d_adam, clipped": changed(REGRESSION, optimizer={"kind": "d_adam", "lr": 0.01, "clip_norm": 0.5}),
@@ -89,6 +102,28 @@ CASES: dict[str, Content] = {
     "redrawn": changed(REGRESSION, topology=REGRESSION["topology"] | {"redraw": {"every": 1}}),
     "redrawn now and then": changed(REGRESSION, topology=REGRESSION["topology"] | {"redraw": {"every": 2}}),
     "online": changed(REGRESSION, task={"online": True}),
+    **{
+        f"unreliable, {features}, {parameters}, {name}": changed(
+            REGRESSION,
+            channel=unreliable(features, parameters),
+            topology=REGRESSION["topology"] | {"redraw": every},
+            optimizer={"kind": kind, "lr": 0.01},
+        )
+        for features, parameters, name, every, kind in (
+            ("hold", "hold", "static", None, "d_adam"),
+            ("drop_edge", "push_sum", "static", None, "d_sgd"),
+            ("drop_edge", "hold", "redrawn", {"every": 2}, "d_sgd"),
+            ("hold", "push_sum", "redrawn", {"every": 2}, "gradient_tracking"),
+            ("zero", "push_sum", "redrawn often", {"every": 1}, "d_sgd"),
+        )
+    },
+    "moving and unreliable": changed(
+        REGRESSION,
+        topology={"kind": "random_waypoint", "nodes": 8, "area": [100.0, 100.0], "speed": [1.0, 5.0],
+            "step": 5.0,
+            "radio": {"kind": "unit_disk", "range": 45.0},},
+        channel=unreliable("hold", "push_sum"),
+    ),
     "log and early stop": changed(
         REGRESSION, training={"epochs": 9, "log_every": 2, "early_stop": {"patience": 2, "min_delta": 0.9}}
     ),

@@ -31,12 +31,13 @@ class LinkStore:
     def get(
         self, name: str, shape: tuple[int, ...], fill: float = 0.0, dtype: Any = np.float64
     ) -> NDArray[Any]:
-        """The array [m, *shape], made and filled where it is new."""
+        """The array [m, *shape], made and filled where it is new; one that is there may be wider."""
         if name not in self._arrays:
             self._fills[name] = fill
-            self._arrays[name] = self._fresh(name, shape, dtype)
-            if name in self._waiting:
-                self._put(name, self._waiting.pop(name))
+            waiting = self._waiting.pop(name, None)
+            self._arrays[name] = self._fresh(name, waiting.rows.shape[1:] if waiting else shape, dtype)
+            if waiting:
+                self._put(name, waiting)
         return self._arrays[name]
 
     def places_after(self, receivers: Index, senders: Index) -> Index:
