@@ -84,6 +84,7 @@ DRIVER = (
     "learning_rates",
     "memory",
     "minibatches",
+    "observer",
     "models",
     "mpi_job",
     "optimizers",
