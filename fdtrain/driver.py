@@ -321,6 +321,7 @@ def _record_connectivity(experiment: Experiment, host: Host, directory: RunDirec
     if isinstance(source, MovingSource) and every is not None:
         known = len(directory.read_connectivity())
         recorder = Recorder(host.topology, every, source.window, directory.append_connectivity, known)
+        recorder.catch_up(max(host.job.done - 1, 0))  # before anybody asks for that one
         host.on_graph = recorder.see
 
 

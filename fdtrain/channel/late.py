@@ -29,7 +29,7 @@ class Parcel(NamedTuple):
 
 
 class Underway:
-    """Parcels of one rank, by the round of their arrival."""
+    """Parcels of one rank, in the order of sending: sums have the same bits after a restart."""
 
     def __init__(self) -> None:
         self._parcels: list[Parcel] = []
@@ -98,3 +98,4 @@ class Underway:
             _, arrival, sent, start, what = name.split("/", 4)
             places = links.places(receivers, senders)
             self._parcels.append(Parcel(int(arrival), int(sent), what, int(start), places, rows.copy()))
+        self._parcels.sort(key=lambda parcel: (parcel.sent, parcel.arrival, parcel.start))

@@ -102,12 +102,16 @@ class Recorder:
         self._topology, self._every, self._write = topology, every, write
         self._watch, self._next, self._known = Watch(window), 0, known
 
-    def see(self, t: int, graph: Graph) -> None:
-        """The graph of mini-batch t (from 0); one that was seen before is passed over."""
-        number = t // self._every
-        while self._next < number:
+    def catch_up(self, t: int) -> None:
+        """Look at the graphs before that of mini-batch t which were not seen."""
+        while self._next < t // self._every:
             self._watch.see(self._next * self._every, self._topology.graph(self._next * self._every))
             self._next += 1
+
+    def see(self, t: int, graph: Graph) -> None:
+        """The graph of mini-batch t (from 0); one that was seen before is passed over."""
+        self.catch_up(t)
+        number = t // self._every
         if self._next == number:
             line = self._watch.see(t, graph)
             if number >= self._known:
