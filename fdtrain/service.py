@@ -213,13 +213,20 @@ class Host:
         for loss in losses.T:
             k = len(self._memory.measures)
             samples = min(job.batch, job.train_samples - k * job.batch)
-            measure = job.loss.combine(job.loss.measure(loss, samples))
+            up = self._up(self._memory.minibatches)
+            measure = job.loss.combine(job.loss.measure(loss[up], samples))
             self._memory.measures.append(measure)
             baselines = self._memory.baselines.pop(self._memory.minibatches, {})
             self._memory.minibatches += 1
             rows.append(MinibatchRow(self._memory.minibatches, measure, baselines, self.measure))
         if rows and job.log_every is not None:
             self.enter_minibatches(rows)
+
+    def _up(self, t: int) -> NDArray[np.bool_]:
+        """Which nodes [V] are not down in mini-batch t: only they are measured."""
+        nodes = np.arange(len(self.owner))
+        up = np.ones(len(nodes), dtype=np.bool_)
+        return up if self.job.channel is None else ~self.job.channel.crashed(t, nodes)
 
     def _notice(self, diverged: Sequence[Diverged | None]) -> None:
         seen = [found for found in diverged if found is not None]

@@ -325,6 +325,24 @@ def test_the_parts_of_a_partition_do_not_hear_of_each_other() -> None:
     assert not np.array_equal(one[5:], crashed[5:])
 
 
+def test_nodes_that_are_down_are_not_measured() -> None:
+    """The mean over the others, each on its own: nobody hears anybody."""
+    silence: dict[str, Any] = {"loss": 1.0, "features": {"missing": "zero"}}
+    whole = fdtrain.run(config(channel=silence, training={"epochs": 1, "batch": 24}), verify=False)
+    parts = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11]]
+    means = [
+        fdtrain.run(
+            config(channel={**silence, "crashes": [{"nodes": down}]}, training={"epochs": 1, "batch": 24}),
+            verify=False,
+        )
+        .rows[0]
+        .train
+        for down in parts
+    ]
+    assert means[0] != means[1]
+    assert np.isclose((7 * means[0] + 5 * means[1]) / 12, whole.rows[0].train, rtol=1e-12)
+
+
 @pytest.mark.parametrize("model", [Uniform(2, 6), Geometric(3.0, 100)])
 def test_delays_have_their_mean(model: Uniform | Geometric) -> None:
     u = (np.arange(100_000) + 0.5) / 100_000
@@ -380,6 +398,7 @@ def test_what_is_under_way_arrives_in_the_order_of_sending() -> None:
         ({"channel": {"outages": [{"links": [[0, 12]]}]}}, "below 12"),
         ({"channel": {"crashes": [{"nodes": [12]}]}}, "below 12"),
         ({"channel": {"partitions": [{"start": 3}]}}, "neither"),
+        ({"channel": {"crashes": [{"nodes": [0, 1, 2, 3, 4, 5, 6]}, {"nodes": [7, 8, 9, 10, 11], "start": 4}]}}, "mini-batch 4"),
         ({"channel": {"crashes": [{"nodes": [1], "start": 3, "stop": 3}]}}, "stop"),
         (
             {"channel": PUSH, "optimizer": {"kind": "naive_sgd"}, "training": {"scheme": "per_batch"}},
