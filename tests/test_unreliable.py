@@ -398,7 +398,7 @@ def test_what_is_under_way_arrives_in_the_order_of_sending() -> None:
         ({"channel": {"outages": [{"links": [[0, 12]]}]}}, "below 12"),
         ({"channel": {"crashes": [{"nodes": [12]}]}}, "below 12"),
         ({"channel": {"partitions": [{"start": 3}]}}, "neither"),
-        ({"channel": {"crashes": [{"nodes": [0, 1, 2, 3, 4, 5, 6]}, {"nodes": [7, 8, 9, 10, 11], "start": 4}]}}, "mini-batch 4"),
+        ({"channel": {"crashes": [{"nodes": [*range(7)]}, {"nodes": [*range(7, 12)], "start": 4}]}}, "batch 4"),
         ({"channel": {"crashes": [{"nodes": [1], "start": 3, "stop": 3}]}}, "stop"),
         (
             {"channel": PUSH, "optimizer": {"kind": "naive_sgd"}, "training": {"scheme": "per_batch"}},
