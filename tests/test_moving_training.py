@@ -31,13 +31,13 @@ from fdtrain.verify import Verifier
 
 SPARSE = {"kind": "random_waypoint", **CASES["random_waypoint"], "radio": DISK | {"range": 60.0}}
 NOBODY = {"kind": "random_waypoint", **CASES["random_waypoint"], "radio": DISK | {"range": 1e-3}}
+INIT = {"kind": "normal", "std": 0.3, "per_node": True}
 
 
 def experiment(topology: dict[str, Any], **changes: dict[str, Any]) -> Experiment:
     content: dict[str, dict[str, Any]] = {
         "topology": {key: value for key, value in topology.items() if value is not None},
-        "model": {"sizes": [6, 5, 2], "activation": "tanh", "shift": "gcn"}
-        | {"init": {"kind": "normal", "std": 0.3, "per_node": True}},
+        "model": {"sizes": [6, 5, 2], "activation": "tanh", "shift": "gcn", "init": INIT},
         "task": {"train_samples": 24, "test_samples": 3},
         "training": {"epochs": 2, "batch": 6, "wave": 2},
         "optimizer": {"kind": "d_sgd", "lr": 1e-2},
@@ -228,7 +228,7 @@ def test_an_error_is_raised_at_the_mini_batch_where_it_belongs() -> None:
 def test_nothing_is_left_running() -> None:
     before = threading.active_count()
     slow = Slow(seconds=0.1)
-    ahead = Ahead(slow, 1, 20)
+    ahead = Ahead(slow, 1, 20, clock=time.perf_counter)
     for t in range(4):
         ahead.graph(t)
     assert threading.active_count() == before + 1
@@ -242,7 +242,7 @@ def test_nothing_is_left_running() -> None:
 
 def test_drawing_ahead_takes_the_time_of_the_longer_of_two() -> None:
     slow = Slow(seconds=0.05)
-    ahead = Ahead(slow, 1, 12)
+    ahead = Ahead(slow, 1, 12, clock=time.perf_counter)
     ahead.graph(0), ahead.graph(1)
     started = time.perf_counter()
     for t in range(2, 10):

@@ -13,7 +13,7 @@ from fdtrain.graph import Graph
 if TYPE_CHECKING:
     from fdtrain.service import Topology
 
-WORTH = 2e-3  # seconds; what is drawn faster costs less than a thread that takes the interpreter away from the engine
+WORTH = 10e-3  # seconds; what is drawn faster costs less than a thread that takes the interpreter away from the engine
 
 
 class Ahead:
@@ -31,7 +31,7 @@ class Ahead:
         minibatches: int,
         *,
         worth: float = WORTH,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
         """
         Args:
@@ -39,7 +39,7 @@ class Ahead:
             every: mini-batches between redraws.
             minibatches: of the whole run; nothing is drawn beyond them.
             worth: seconds that a draw has to take for a thread.
-            clock: seconds.
+            clock: seconds; by default those that the processor spends on the draw, however busy it is otherwise.
         """
         self._topology, self._every, self._minibatches = topology, every, minibatches
         self._worth, self._clock = worth, clock

@@ -130,7 +130,7 @@ class Waypoints(Legs):
         speed = low ** (1.0 - slow) * high**slow  # density ∝ 1/speed
         at = (1.0 - share)[:, None] * origin + share[:, None] * goal
         travel = np.linalg.norm(goal - at, axis=1) / speed
-        mean_travel = mean_distance(self.sides) * _mean_inverse(self.speed)
+        mean_travel = mean_distance(self.sides) * mean_inverse(self.speed)
         pausing, rest = _pausing(draws, self.nodes, self.pause, mean_travel, place)
         at = np.where(pausing[:, None], goal, at)
         uniform = draws.random((self.nodes, 2)) * self.sides
@@ -268,7 +268,8 @@ def _unit(turn: Array) -> Array:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def _mean_inverse(speed: Pair) -> float:
+def mean_inverse(speed: Pair) -> float:
+    """E[1/v] of a speed v that is uniform between two ends."""
     low, high = speed
     return 1.0 / low if low == high else math.log(high / low) / (high - low)
 
