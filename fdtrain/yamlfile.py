@@ -80,6 +80,8 @@ def parse(text: str, source: str) -> Any:
 
 def _cause(error: Exception) -> str:
     """What a loader meant that is no YAML error: of these, some say only which Python operation failed."""
+    if isinstance(error, RecursionError):
+        return "lists or mappings are nested too deeply"
     if isinstance(error, KeyError | AttributeError | IndexError):
         return "a value is not what its !!tag says"
     return str(error)

@@ -1,4 +1,4 @@
-"""At least 1000 bad configurations and damaged inputs: one line and exit status 2 each; no hang, no traceback.
+"""At least 1000 bad configurations and damaged inputs: one line and exit status 2 each; no hang, nothing left behind.
 
 They are generated, the same ones every time, and each is bad by construction. They go through the command line's own
 entry in this process, and a sample through processes, some of them with ranks.
