@@ -40,6 +40,7 @@ ON_RANKS = (
     "aggregate",
     "wire",
     "ledger",
+    "rng",
     "channel.fates",
     "channel.features",
     "channel.late",
