@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fdtrain import __version__
+from fdtrain import __version__, stopping
 from fdtrain.commands import evaluate, look, measure, schedule, study, train
 from fdtrain.driver import VerificationError
-from fdtrain.errors import DivergenceError, InputError, RunFailedError
+from fdtrain.errors import DivergenceError, InputError, RunFailedError, StoppedError
 from fdtrain.jobs import reports_to_launcher
 from fdtrain.progress import Events
 from fdtrain.team import Team
@@ -46,13 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(arguments: Sequence[str], team: Team | None) -> int:
     """Run the command line, on rank 0 of `team` if there is one; return the exit status.
 
-    0: done; 1: the run failed (verification, divergence, a rank); 2: the input cannot be used, said in one line.
+    0: done; 1: the run failed (verification, divergence, a rank); 2: the input cannot be used, said in one line;
+    130, 143: stopped, as a signal asked.
     """
     try:
         status = app(list(arguments), standalone_mode=False, obj=team, prog_name="fdtrain")
         return int(status or 0)
     except InputError as error:
         return _fail(str(error), 2)
+    except StoppedError as error:
+        return _fail(str(error), stopping.exit_status(error.signal))
     except (VerificationError, DivergenceError, RunFailedError) as error:
         return _fail(str(error), 1)
     except typer.Exit as exit_:

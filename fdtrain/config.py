@@ -89,6 +89,17 @@ class Training(Section):
         return self
 
 
+class Checkpoint(Section):
+    """What is kept of a run so that it can go on where it was stopped, with fdtrain run --resume."""
+
+    every: int | None = Field(
+        default=None,
+        description="Mini-batches between two checkpoints; by default only one when it is stopped.",
+        ge=1,
+    )
+    keep: int = Field(default=3, description="Checkpoints that are kept: the newest.", ge=1)
+
+
 assert set(get_args(Training.model_fields["scheme"].annotation)) == set(SCHEMES)
 
 
@@ -106,6 +117,7 @@ class Config(Section):
     task: TaskConfig = Field(default=NodeRegression(), description="Data and loss.")
     training: Training = Field(default=Training(), description="Training.")
     optimizer: OptimizerConfig = Field(default=DSGDConfig(), description="Optimizer.")
+    checkpoint: Checkpoint = Field(default=Checkpoint(), description="Checkpoints.")
 
     @model_validator(mode="before")
     @classmethod

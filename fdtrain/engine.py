@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import states
 from fdtrain.errors import MessageTimeoutError
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.waves import by_node
@@ -23,6 +24,7 @@ from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
+from fdtrain.snapshot import Snapshot
 from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
@@ -147,6 +149,33 @@ class Engine:
         self.ledger.physical_messages = self.transport.sends - messages
         self.ledger.physical_bytes = self.transport.sent_bytes - size
         return self.ledger
+
+    def snapshot(self) -> Snapshot:
+        """What later mini-batches depend on: copies."""
+        state = states.flatten(self.state, self.n)
+        return Snapshot(
+            {"theta": self.theta.copy(), "gradient": self.grad.copy(), **state.rows}, {}, state.scalars
+        )
+
+    def restore(self, snapshot: Snapshot, ledger: Ledger | None) -> None:
+        """Go on from a snapshot of this rank's nodes; call :meth:`rewire` before, with the topology of that time.
+
+        What went over the wire since this engine was made is forgotten: `ledger` has the counts up to the snapshot, of
+        all ranks on one of them, and None on the others.
+
+        Raises:
+            InputError: the optimizer has another state.
+        """
+        rows = dict(snapshot.nodes)
+        np.copyto(self.theta, rows.pop("theta"))
+        np.copyto(self.grad, rows.pop("gradient"))
+        self.state = states.restored(self.state, states.Values(rows, dict(snapshot.counters)))
+        self.settle()
+        self.ledger.replace(ledger or Ledger())
+        self._sent_before = (
+            self.transport.sends - self.ledger.physical_messages,
+            self.transport.sent_bytes - self.ledger.physical_bytes,
+        )
 
     def _run(self, pass_: Pass, samples: Rows) -> Array:
         pass_.load(samples)
