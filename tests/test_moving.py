@@ -15,7 +15,8 @@ from fdtrain import config, reference
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.topology import MovingSource, TopologyService
-from fdtrain.topology.mobility import Directions, Velocities, Waypoints, fold, mean_distance
+from fdtrain.topology.legs import Directions, Waypoints, mean_distance
+from fdtrain.topology.mobility import Velocities, fold
 from fdtrain.topology.radio import LogDistance
 from fdtrain.topology.switching import _maximal
 
@@ -81,9 +82,9 @@ def test_redraw_says_after_how_many_mini_batches_a_step_comes(kind: str) -> None
 @pytest.mark.parametrize("kind", ["random_waypoint", "random_direction", "gauss_markov", "markov_edges"])
 def test_a_hundred_thousand_steps_take_seconds(kind: str) -> None:
     moving = service(kind, nodes=100)
-    started = time.perf_counter()
+    started = time.process_time()
     moving.graph(100_000)
-    assert time.perf_counter() - started < 20  # about 0.01, 0.01, 0.4 and 2.5
+    assert time.process_time() - started < 15  # about 0.01, 0.01, 0.4 and 2.5
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from fdtrain.graph import Graph
 from fdtrain.topology.base import MOST, MovingSource, Range, Sides, require
-from fdtrain.topology.mobility import Directions, Motion, Velocities, Waypoints, mean_distance, mean_inverse
+from fdtrain.topology.legs import Directions, Waypoints, mean_distance, mean_inverse
+from fdtrain.topology.mobility import Motion, Velocities
 from fdtrain.topology.radio import LogDistance, RadioConfig, UnitDisk
 
 MAX_LEGS = 1000  # in a step
