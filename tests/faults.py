@@ -14,6 +14,7 @@ from pathlib import Path
 from commands import environment
 
 from fdtrain import launcher
+from fdtrain.leftovers import parent as parent_of
 
 MARKER = "TEST_FAILURES_MARKER"
 
@@ -121,6 +122,14 @@ def marked(marker: str) -> dict[int, str]:
     return {pid: line for pid, line in found.items() if line}
 
 
+def parent(pid: int) -> int:
+    """The parent of a process; 0 where there is no such process."""
+    try:
+        return parent_of(pid)
+    except OSError:
+        return 0
+
+
 def shared_memory(pids: Sequence[int]) -> set[Path]:
     """What processes have mapped of /dev/shm."""
     found = set()
@@ -133,52 +142,45 @@ def shared_memory(pids: Sequence[int]) -> set[Path]:
     return {path for path in found if not path.name.endswith("(deleted)")}
 
 
-class FaultyRun:
-    """A run on 4 ranks that goes wrong: by a fault inside, or by what is done to it from outside."""
+class Watched:
+    """``fdtrain`` as a process of its own, with all that belongs to it."""
 
-    def __init__(
-        self, folder: Path, fault: str = "", *, outside: bool = False, deadline: float = 4.0, **extra: str
-    ) -> None:
-        """`fault`: WHO|HOW|AT; `outside`: under ``mpirun``, and not by it."""
-        folder.mkdir(parents=True)
-        (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
-        (folder / "config.yaml").write_text(CONFIG)
-        self.file, self.out, self.marker = folder / "when", folder / "run", uuid.uuid4().hex
+    def __init__(self, folder: Path, command: Sequence[str], out: Path, **extra: str) -> None:
+        """Start `command` in `folder`; `out` is the run's directory."""
+        self.file, self.out, self.marker = folder / "when", out, uuid.uuid4().hex
         self.errors = folder / "errors"
-        set_here = {
-            "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "TEST_FAULT": f"{fault}|{self.file}" if fault else "",
-            MARKER: self.marker,
-            "FDTRAIN_DEADLINE": str(deadline),
-            **extra,
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "fdtrain",
-            "run",
-            str(folder / "config.yaml"),
-            "--out",
-            str(self.out),
-        ]
-        command += ["--no-verify", "--no-figures"]
-        if outside:
-            command = [launcher.find_mpirun(), "-n", "4", *command]
-            set_here |= {**launcher.DEFAULTS, "OMPI_MCA_mpi_yield_when_idle": "1"}
-        else:
-            command += ["--ranks", "4"]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                command, env=environment(set_here), cwd=folder, stdout=subprocess.DEVNULL, stderr=errors,
-                start_new_session=True,
+                command, env=environment({MARKER: self.marker, **extra}), cwd=folder,
+                stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
             )  # fmt: skip
         self._mapped: set[Path] = set()
 
+    def epochs(self) -> int:
+        """How many have been written."""
+        metrics = self.out / "metrics.csv"
+        return max(0, len(metrics.read_text().splitlines()) - 1) if metrics.is_file() else 0
+
+    def victims(self) -> dict[str, int]:
+        """The processes of the job that there are, by what they are: launcher, mpirun, server, rank 0, rank 1 …"""
+        there = marked(self.marker)
+        found = {"launcher": self.process.pid} if self.process.poll() is None else {}
+        servers = {pid for pid, line in there.items() if "fdtrain.forkserver" in line}
+        for pid, line in there.items():
+            if pid in servers:
+                continue
+            if Path(line.split()[0]).name in ("mpirun", "mpiexec", "prterun"):
+                found["mpirun"] = pid
+        for pid in servers:
+            if parent(pid) not in servers:
+                found["server"] = pid
+        ranks = sorted(pid for pid in servers if parent(pid) == found.get("server"))
+        return found | {f"rank {number}": pid for number, pid in enumerate(ranks)}
+
     def trains(self, seconds: float = 60.0) -> None:
         """Wait until epochs have been written."""
-        metrics = self.out / "metrics.csv"
         end = time.monotonic() + seconds
-        while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 3):
+        while self.epochs() < 3:
             assert time.monotonic() < end, self.errors.read_text()
             assert self.process.poll() is None, self.errors.read_text()
             time.sleep(0.05)
@@ -209,3 +211,29 @@ class FaultyRun:
         return Ended(
             status, self.errors.read_text(), self.out, ended - when, gone - when, left, self._mapped, files
         )
+
+
+class FaultyRun(Watched):
+    """A run on 4 ranks that goes wrong: by a fault inside, or by what is done to it from outside."""
+
+    def __init__(
+        self, folder: Path, fault: str = "", *, outside: bool = False, deadline: float = 4.0
+    ) -> None:
+        """`fault`: WHO|HOW|AT; `outside`: under ``mpirun``, and not by it."""
+        folder.mkdir(parents=True)
+        (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+        (folder / "config.yaml").write_text(CONFIG)
+        extra = {
+            "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "TEST_FAULT": f"{fault}|{folder / 'when'}" if fault else "",
+            "FDTRAIN_DEADLINE": str(deadline),
+        }
+        out = folder / "run"
+        command = [sys.executable, "-m", "fdtrain", "run", str(folder / "config.yaml"), "--out", str(out)]
+        command += ["--no-verify", "--no-figures"]
+        if outside:
+            command = [launcher.find_mpirun(), "-n", "4", *command]
+            extra |= {**launcher.DEFAULTS, "OMPI_MCA_mpi_yield_when_idle": "1"}
+        else:
+            command += ["--ranks", "4"]
+        super().__init__(folder, command, out, **extra)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import needs_mpi
-from faults import Ended, FaultyRun, marked
+from faults import Ended, FaultyRun
 
 pytestmark = needs_mpi
 
@@ -33,11 +33,7 @@ def fail_within(folder: Path, who: str, how: str, *, outside: bool = False) -> E
 def fail_from_outside(folder: Path, who: str, how: str) -> Ended:
     run = FaultyRun(folder, deadline=DEADLINE)
     run.trains()
-    there = marked(run.marker)
-    if who == "server":  # ranks have its command line, and are its children
-        pid = min(pid for pid, line in there.items() if "fdtrain.forkserver" in line)
-    else:
-        pid = next(pid for pid, line in there.items() if "mpirun" in line.split()[0] or "prterun" in line)
+    pid = run.victims()[who]
     run.noted()
     os.kill(pid, getattr(signal, how))
     return run.end()
