@@ -22,7 +22,7 @@ from fdtrain.launcher import INSTALL_HINT, find_mpirun, rank_environment
 from fdtrain.processes import end_with_parent, ending
 
 _MAX_ADDRESS = 107  # bytes of a socket's path
-_LAST_WAIT = 5.0  # seconds for what was killed or told to end
+_LAST_WAIT = 4.0  # seconds for what was killed or told to end
 _STRAGGLING = 3.0  # seconds between the ends of two ranks, or of all and mpirun
 
 
@@ -235,6 +235,8 @@ class Job:
         if mpirun is not None and mpirun.poll() is None:
             mpirun.kill()
         if server is not None:
+            if self._silent["the fork server"] > self.deadline:
+                server.kill()
             assert server.stdin is not None
             with contextlib.suppress(OSError):
                 server.stdin.close()

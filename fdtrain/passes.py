@@ -170,10 +170,9 @@ class Pass:
 
     def where(self) -> str:
         """The round that is under way, in words."""
-        fields = self.schedule.rounds[self.place].fields
-        return (
-            f"round {self.place + 1} of {len(self.steps)} ({', '.join(_in_words(field) for field in fields)})"
-        )
+        words = ", ".join(_in_words(field) for field in self.schedule.rounds[self.place].fields)
+        test = " of the test" if self.phase == "test" else ""
+        return f"round {self.place + 1} of {len(self.steps)}{test} ({words})"
 
     def _role(self, field: Field) -> tuple[str, int, int, int]:
         """What fields have in common that share their actions."""

@@ -21,6 +21,7 @@ from fdtrain.leftovers import state
 from fdtrain.transport.base import Control
 
 _PATIENCE = 0.7  # seconds in which the others may write
+_OTHERS = 3.0  # seconds that the rank which collects has until the job is aborted
 _WAITING = "transport/mpi.py"  # the file in which a rank that waits for others is
 
 
@@ -44,17 +45,20 @@ class Stacks:
         own = _Place(socket.gethostname(), os.getpid(), file)
         self.rank = control.rank
         self.places: list[_Place] = control.bcast(control.gather(own))
+        self.file: Path | None = None  # where they are, if this rank collected them
+        self.busy = ""  # which ranks were not waiting for others, in words
 
-    def collect(self, folder: Path | None) -> tuple[Path, str] | None:
+    def collect(self, folder: Path | None) -> None:
         """Write all ranks' stacks into a file in `folder` (of temporary files where there is none).
 
-        Return it, and in words which ranks were not waiting for others; None: another rank is doing that.
+        If another rank is doing that, give it the time to end the job.
         """
         path = (folder or Path(tempfile.gettempdir())) / f"stacks-{self.places[0].pid}.log"
         try:
             stream = path.open("x", encoding="utf-8")
         except FileExistsError:
-            return None
+            time.sleep(_OTHERS)
+            return
         here = socket.gethostname()
         asked = [place for place in self.places if place.host == here]
         for place in asked:
@@ -68,7 +72,8 @@ class Stacks:
                 stream.write(f"rank {rank}, process {place.pid} on {place.host}: {remark}\n{text}\n")
                 if remark:
                     busy.append(f"rank {rank} {remark}")
-        return path, "; ".join(busy[:3]) + (f" and {len(busy) - 3} more" if len(busy) > 3 else "")
+        self.file = path
+        self.busy = "; ".join(busy[:3]) + (f" and {len(busy) - 3} more" if len(busy) > 3 else "")
 
 
 def _await_silence(places: Sequence[_Place]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -30,7 +31,13 @@ def install(*, second_ends: bool = True) -> None:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """A context in which signals are noted (:func:`install`); afterwards they do what they did before."""
+    """A context in which signals are noted (:func:`install`); afterwards they do what they did before.
+
+    In another thread than the main one, which gets no signals, nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = [signal.getsignal(number) for number in SIGNALS]
     install()
     try:

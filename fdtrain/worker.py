@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from mpi4py import MPI
 
@@ -16,8 +16,6 @@ from fdtrain.stacks import Stacks
 from fdtrain.team import Team
 from fdtrain.training import follow
 from fdtrain.transport.mpi import MpiControl, MpiTransport
-
-_LOSER = 3.0  # seconds in which the rank that tells why a job is given up may do so
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,10 +43,12 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["run"]:
         stopping.install(second_ends=False)
     control = MpiControl(world.Dup(), deadline)
-    team = Team(MpiTransport(world.Dup(), deadline), control)
+    transport = MpiTransport(world.Dup(), deadline)
+    team = Team(transport, control)
     stacks: Stacks | None = None
     try:
         stacks = Stacks(control)
+        transport.on_late = control.on_late = partial(_collect, team, stacks)
         status = _work(arguments, team)
         control.settle()
         return status
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException as error:
         try:
             if isinstance(error, MessageTimeoutError) and stacks is not None:
-                _give_up(team, error, stacks)
+                if stacks.file is not None:  # otherwise another rank says it
+                    _report(team, _what_is_missing(team, error, stacks), error)
             else:
                 _report(team, _in_a_line(error), error)
         finally:
@@ -78,18 +79,16 @@ def _work(arguments: Sequence[str], team: Team) -> int:
     return status
 
 
-def _give_up(team: Team, late: MessageTimeoutError, stacks: Stacks) -> None:
-    """Say what is missing and what all ranks are doing, unless another rank does."""
-    found = stacks.collect(team.logs)
-    if found is None:
-        time.sleep(_LOSER)
-        return
-    file, busy = found
-    notes = getattr(late, "__notes__", [])
-    if team.minibatch is not None:
-        notes = [f"mini-batch {team.minibatch + 1}", *notes]
-    reason = "; ".join([": ".join([str(late), *filter(None, [", ".join(notes)])]), *filter(None, [busy])])
-    _report(team, f"{reason}; stacks of all ranks in {file}", late)
+def _collect(team: Team, stacks: Stacks) -> None:
+    stacks.collect(team.logs)
+
+
+def _what_is_missing(team: Team, late: MessageTimeoutError, stacks: Stacks) -> str:
+    """Which message in which round of which mini-batch, what those ranks do that do not wait, where stacks are."""
+    where = [] if team.minibatch is None else [f"mini-batch {team.minibatch + 1}"]
+    where += getattr(late, "__notes__", [])
+    parts = [": ".join(filter(None, [str(late), ", ".join(where)])), stacks.busy]
+    return "; ".join([*filter(None, parts), f"stacks of all ranks in {stacks.file}"])
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fdtrain import config
+from fdtrain import config, stopping
 from fdtrain.commands.options import (
     ConfigArgument,
     OptionalConfigArgument,
@@ -19,9 +19,10 @@ from fdtrain.commands.options import (
     load_experiment,
 )
 from fdtrain.driver import Observer, lead, report_verification
-from fdtrain.errors import InputError
+from fdtrain.errors import CrashError, InputError
 from fdtrain.experiment import build
 from fdtrain.jobs import count_ranks, on_ranks, repeated, reports_to_launcher
+from fdtrain.launcher import INSTALL_HINT, find_mpirun
 from fdtrain.outputs import check_file
 from fdtrain.progress import Events, make_console
 from fdtrain.rundir import RunDirectory, check_free, is_complete
@@ -56,6 +57,10 @@ def run(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")
     ] = True,
+    max_restarts: Annotated[
+        int,
+        typer.Option(min=0, help="After a crash go on from the newest checkpoint, at most so many times."),
+    ] = 0,
     allow_plugins: PluginsOption = False,
 ) -> int:
     """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
@@ -90,12 +95,21 @@ def run(
                 directory.discard()
             raise
 
-    try:
-        on_ranks(count, team, repeat, path / "logs", work, stoppable=True)
-    except KeyboardInterrupt:
-        if not reports_to_launcher():
-            print(_interrupted(RunDirectory(path)), file=sys.stderr)
-        raise
+    if max_restarts:
+        _check_restarts(count, team)
+    for number in range(1, max_restarts + 2):
+        try:
+            on_ranks(count, team, repeat, path / "logs", work, stoppable=True, apart=max_restarts > 0)
+            break
+        except CrashError as crash:
+            if number > max_restarts or stopping.requested():
+                raise
+            _tell_restart(crash, number, max_restarts, path)
+            repeat = _resumed(context, path)
+        except KeyboardInterrupt:
+            if not reports_to_launcher():
+                print(_interrupted(RunDirectory(path)), file=sys.stderr)
+            raise
     if reports_to_launcher():
         return 0
     if figures:
@@ -130,6 +144,36 @@ def _say(text: str) -> None:
         Events(sys.stdout).note(text)
     else:
         print(text)
+
+
+def _resumed(context: typer.Context, path: Path) -> list[str]:
+    """The arguments with which the ranks go on with the run in `path`; from its beginning where it has none."""
+    if not (path / "config.yaml").is_file():
+        return repeated(context, out=path)
+    left_out = {"config_name": None, "overrides": None, "out": None, "overwrite": False}
+    return repeated(context, **left_out, resume=path)
+
+
+def _tell_restart(crash: CrashError, number: int, limit: int, path: Path) -> None:
+    kept = sorted((path / "checkpoints").glob("minibatch-*.ckpt"))
+    where = f"mini-batch {int(kept[-1].stem.rpartition('-')[2]):,}" if kept else "the beginning"
+    print(f"note: {crash}; restart {number} of {limit}, from {where}", file=sys.stderr)
+
+
+def _check_restarts(count: int, team: Team | None) -> None:
+    """Who starts ranks anew has to be another process than theirs."""
+    if team is not None:
+        raise InputError(
+            "--max-restarts: this process was started by an MPI launcher, which would have to restart it"
+        )
+    try:
+        find_mpirun()
+    except InputError:
+        if count > 1:
+            raise
+        raise InputError(
+            f"--max-restarts: also one rank has to be a process of its own, by mpirun, which is missing; {INSTALL_HINT}"
+        ) from None
 
 
 def _interrupted(run: RunDirectory) -> str:

@@ -20,9 +20,13 @@ from fdtrain.transport.base import Message
 TAG_LIMIT = 32_768  # every MPI supports tags up to 32767
 _PATIENCE = 500  # polls between two looks at the clock
 _LEAP = 1.0  # seconds: more of them between two looks at the clock were spent asleep, and count as so many
+_LONG = 1.0  # seconds of waiting for neighbours that are not usual
 _AWAKE = 0.002  # seconds of waiting on the control plane before the processor is left to others for a while
 _NAP = 0.01  # seconds at most
 _DOWN, _UP = 0, 1  # tags of the control plane: from rank 0, to rank 0
+
+
+def _do_nothing() -> None: ...
 
 
 class _Clock:
@@ -41,13 +45,14 @@ class _Clock:
 class MpiTransport:
     """The data plane on a communicator of its own.
 
-    A wait is short here, so it does not sleep.
+    ``on_late`` is called before a missing message becomes an error. Waits are short here: none sleeps that is not long.
     """
 
     def __init__(self, comm: MPI.Comm, deadline: float = 300.0) -> None:
         """Use a communicator that nobody else uses; `deadline`: seconds until a missing message is an error."""
         self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.on_late = _do_nothing
         self.rounds = 0
         self.sends = 0
         self.sent_bytes = 0
@@ -74,30 +79,37 @@ class MpiTransport:
                 return
         clock = _Clock()
         while clock.look() <= self.deadline:
+            if clock.waited > _LONG:
+                time.sleep(0.001)
             for _ in range(_PATIENCE):
                 if test(requests):
                     return
         self._give_up()
 
     def _give_up(self) -> None:
+        self.on_late()
         late = [
             peer
             for (peer, _), request in zip(self._receives, self._requests, strict=False)
             if not request.Test()
         ]
         raise MessageTimeoutError(
-            f"rank {self.rank}: no message within {self.deadline:g} s from rank(s) {late or '(own sends pending)'} "
-            f"in round {self.rounds - 1}"
+            f"no message within {self.deadline:g} s from rank(s) {late or '(own sends pending)'} "
+            f"in round {self.rounds - 1} of all"
         )
 
 
 class MpiControl:
-    """The control plane: pickled items to and from rank 0, on a communicator of its own. A long wait sleeps."""
+    """The control plane: pickled items to and from rank 0, on a communicator of its own. A long wait sleeps.
+
+    ``on_late`` is called before what is missing becomes an error.
+    """
 
     def __init__(self, comm: MPI.Comm, deadline: float = 300.0) -> None:
         """Use a communicator that nobody else uses; `deadline`: seconds until what is missing is an error."""
         self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.on_late = _do_nothing
         self._given, self._highest = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._ballot: MPI.Request | None = None
 
@@ -167,8 +179,7 @@ class MpiControl:
         while not ready():
             waited = clock.look()
             if waited > self.deadline:
-                raise MessageTimeoutError(
-                    f"rank {self.rank}: waited {self.deadline:g} s between mini-batches for {whom()}"
-                )
+                self.on_late()
+                raise MessageTimeoutError(f"waited {self.deadline:g} s between rounds for {whom()}")
             if waited > _AWAKE:
                 time.sleep(min(waited / 20, _NAP))
