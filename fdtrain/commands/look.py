@@ -58,8 +58,10 @@ def topology(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Parameters of the kind, e.g. nodes=50 m=2."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draw.")] = 0,
+    minibatch: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="The mini-batch whose topology is shown.")
+    ] = 0,
     figure: Annotated[Path | None, typer.Option(help="Draw the network into this PNG file.")] = None,
 ) -> int:
     """Describe a topology, and draw it."""
