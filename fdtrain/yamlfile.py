@@ -10,7 +10,6 @@ import yaml
 
 from fdtrain.errors import InputError
 
-
 MAX_BYTES = 4_000_000  # of a file; the loader takes seconds for a megabyte
 MAX_DEPTH = 50  # sections within sections
 

@@ -614,7 +614,8 @@ PLUGINS: dict[str, bytes] = {
     "travels as text": OWN.replace(b"('theta',)", b"'theta'")
     + b"    init = outgoing = step = theta = lambda self, *a: a[0]\n",
     "another shape": OWN
-    + b"    init = theta = lambda self, x: x\n    outgoing = lambda self, s, g: g[0]\n    step = lambda self, g, m, s: s\n",
+    + b"    init = theta = lambda self, x: x\n"
+    + b"    outgoing = lambda self, s, g: g[0]\n    step = lambda self, g, m, s: s\n",
     "returns nothing": OWN + b"    init = outgoing = step = theta = lambda self, *a: None\n",
 }
 
