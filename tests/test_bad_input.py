@@ -275,6 +275,71 @@ def test_a_changed_bit_is_refused_or_harmless(what: str, here: Path, runs: Runs)
     assert 0 < harmless < 40
 
 
+WORDS = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b":",
+    b",",
+    b"- ",
+    b"\n",
+    b" ",
+    b"\t",
+    b"&a",
+    b"*a",
+    b"!!",
+    b"|",
+    b"'",
+    b"#",
+    b"null",
+    b".nan",
+    b"1e9",
+    b"\xff",
+]
+RIGHT = b"""topology: {kind: erdos_renyi, nodes: 9, mean_degree: [3, 5], redraw: {every: 2}}
+model: {sizes: [3, 4, 1], activation: [tanh, relu], init: {kind: normal, std: 0.2}}
+task: {train_samples: 8, test_samples: 3, noise: 0.2}
+training: {epochs: 2, batch: 4, wave: 2, early_stop: {patience: 2}}
+optimizer: {kind: d_adam, lr: 1e-2, lr_schedule: {kind: step, every: 2}, mixing: {kind: laplacian, beta: 0.1}}
+channel:
+  loss: 0.1
+  features: {loss: {kind: gilbert_elliott, to_bad: 0.1, to_good: 0.4}, delay: 2, missing: drop_edge}
+  parameters: {loss: 0.3, delay: {kind: geometric, mean: 1.5, max: 9}, missing: push_sum}
+  outages: [{links: [[0, 1], [2, 3]], start: 1, stop: 3}]
+  partitions: [{fraction: 0.5, stop: 4}]
+  crashes: [{nodes: [1, 2], start: 2}]
+"""
+
+
+def test_a_changed_configuration_is_refused_or_another_one(here: Path) -> None:
+    """Random changes of the text: what is still a configuration is printed, and reads back."""
+    rng = np.random.default_rng(11)
+    statuses = Counter[Any]()
+    for _ in range(400):
+        text = bytearray(RIGHT)
+        for _ in range(rng.integers(1, 3)):
+            place, kind = int(rng.integers(len(text))), rng.integers(4)
+            if kind == 0:
+                text[place] = int(rng.integers(256))
+            elif kind == 1:
+                del text[place : place + int(rng.integers(1, 8))]
+            elif kind == 2:
+                text[place:place] = WORDS[rng.integers(len(WORDS))]
+            else:
+                digits = [k for k, byte in enumerate(text) if byte in b"123456789"]
+                text[digits[place % len(digits)]] = int(rng.choice([*b"123456789"]))
+        put({"c.yaml": bytes(text)})
+        status, errors, output = call(("config", "c.yaml"))
+        if status == 0:
+            put({"d.yaml": output.encode()})
+            assert call(("config", "d.yaml")) == (0, "", output), text
+        else:
+            assert (status, is_one_line(errors)) == (2, True), (status, errors, text)
+        statuses[status] += 1
+    assert min(statuses[0], statuses[2]) > 20, statuses
+
+
 DAMAGED = [b"", b"\xff\xfe", b"\x00" * 100, b"a,b\n1\n", b"[1, 2"]
 OF_A_RUN = (
     "config.yaml",
