@@ -244,6 +244,8 @@ def _out_of_bounds(form: Form) -> Iterator[tuple[str, Any]]:
         yield "too short", "x" * (limits["min_length"] - 1)
     if list in form.types and limits.get("min_length", 0) > 1:
         yield "too few", [1] * (limits["min_length"] - 1)
+    if list in form.types and "max_length" in limits:
+        yield "too many", [1] * (limits["max_length"] + 1)
 
 
 def wrong_items(model: type[BaseModel], name: str) -> Iterator[tuple[str, Any]]:
@@ -384,7 +386,20 @@ def _kinds(case: Any, place: Place, own: Content) -> Iterator[tuple[str, Case]]:
 
 
 def _category(what: str) -> str:
-    outside = ("below", "above", "end", "NaN", "inf", "short", "few", "slash", "feed", "dots", "nothing")
+    outside = (
+        "below",
+        "above",
+        "end",
+        "NaN",
+        "inf",
+        "short",
+        "few",
+        "many",
+        "slash",
+        "feed",
+        "dots",
+        "nothing",
+    )
     return "out of bounds" if any(word in what for word in outside) else "wrong type"
 
 

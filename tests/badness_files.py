@@ -595,3 +595,66 @@ def report_cases(run: dict[str, bytes], folder: str) -> Cases:
             Case(argument[:20], ("report", argument), {"f": b"x", "empty/x": b""}, ("report",)),
         )
     yield "run directory to report", Case("one of two", ("report", folder, "nowhere"), run, ("nowhere",))
+
+
+def evaluate_cases(run: dict[str, bytes], arguments: tuple[str, ...]) -> Cases:
+    """Overrides of ``fdtrain evaluate``, beside a run that is right."""
+    overrides = [
+        "task.carrier=",
+        "task.carrier=x",
+        "task.carrier=-1",
+        "task.carrier=.nan",
+        "task.area=0",
+        "task.area=1e10",
+        "task.fading=rice",
+        "task.fading=",
+        "task.nosuch=1",
+        "task.pairs=3",
+        "task.bundle=d.npz",
+        "model.unfolded=2",
+        "seed=1",
+        "training.epochs=2",
+        "training.batch=0",
+        "training.wave=100",
+        "training.batch=1.5",
+        "training.wave=",
+        "task=",
+        "=",
+        "x",
+        "optimizer.lr=1",
+        "topology.kind=ring",
+        "channel.loss=0.5",
+        "task.shadowing=51",
+        "task.max_power=0",
+        "task.noise_power=-1",
+        "task.max_path_loss=0",
+        "task..carrier=1",
+    ]
+    for override in overrides:
+        yield "override of evaluate", Case(override, (*arguments, "--", override), run)
+
+
+def sweep_directory_cases() -> Cases:
+    """A sweep into a directory that is none of its own."""
+    sweep = {"s.yaml": written(SWEEP).encode()}
+    for what, record in {
+        **YAML,
+        "another sweep": b"name: other\npoints: []\n",
+        "no points": b"name: s\n",
+        "no name": b"points: []\n",
+    }.items():
+        if len(record) < 100_000:
+            for options in ((), ("--dry-run",)):
+                files = {**sweep, "out/sweep.yaml": record}
+                yield (
+                    "sweep directory",
+                    Case(f"{what} {options}", ("sweep", "s.yaml", "--out", "out", *options), files),
+                )
+    yield (
+        "sweep directory",
+        Case("somebody's", ("sweep", "s.yaml", "--out", "out"), {**sweep, "out/thesis.txt": b"x"}),
+    )
+    yield (
+        "sweep directory",
+        Case("a run's", ("sweep", "s.yaml", "--out", "out"), {**sweep, "out/config.yaml": b"x"}),
+    )

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import typer.models
-from badness import Case, written
+from badness import Case, minimal, written, wrong_values
 
 from fdtrain.cli import COMMANDS
+from fdtrain.section import kinds_in, models_in
+from fdtrain.topology.sources import Source, TopologyConfig
 
 Content = dict[str, Any]
 Cases = Iterator[tuple[str, Case]]
@@ -505,27 +507,20 @@ def _bad_values(command: str, name: str, plain: Any, told: Any) -> list[str]:
     if name == "ranks" and str in some:
         return RANKS
     if int in some:
-        return [*WHOLE_NUMBERS, *([str(told.min - 1), str(-(10**30))] if told.min is not None else [])]
+        below = [str(told.min - 1), str(-(10**30))] if told.min is not None else []
+        above = [str(told.max + 1), str(10**30)] if told.max is not None else []
+        return [*WHOLE_NUMBERS, *below, *above]
     if float in some:
         return ["x", "", "0", "-1", "nan", "inf", "1e7", "1,5"]
     if Path in some and command not in ("run", "sweep"):
-        suffixed = [
-            "out",
-            "out.nosuch",
-            "nowhere/out.csv",
-            "c.yaml/out.csv",
-            "",
-            "/proc/nowhere/o.csv",
-            f"{LONG}.csv",
-            "d.csv",
-        ]
-        return [
-            *suffixed,
-            *(one.replace(".csv", suffix) for one in suffixed[2:] for suffix in (".png", ".json", ".html")),
-        ]
+        stems = ("nowhere/out", "c.yaml/out", LONG, "d")
+        suffixed = [f"{stem}{suffix}" for suffix in (".csv", ".png", ".json", ".html") for stem in stems]
+        return ["", "out", "out.nosuch", "/proc/nowhere/o.csv", *suffixed]
     if Path in some:
         return ["c.yaml", "c.yaml/out", LONG, "/proc/nowhere/out", f"a/{LONG}"]
-    if str in some and name in ("layers", "batches", "waves", "consensus", "pairs"):
+    if name == "layers":
+        return [*LISTS, "201", "1,999999"]
+    if str in some and name in ("batches", "waves", "consensus", "pairs"):
         return LISTS
     return []
 
@@ -566,3 +561,84 @@ def option_cases() -> Cases:
                     yield "argument", Case(f"{command}: {value[:20]!r} for {whole[place]}", arguments, FILES)
     for name in ("nosuch", "runn", "", "Run", "RUN", "--nosuch", "-x", "c.yaml"):
         yield "unknown command", Case(f"command {name!r}", (name,), FILES)
+
+
+def kind_cases() -> Cases:
+    """``fdtrain topology KIND key=value`` with the keys of every kind."""
+    for kind in kinds_in(TopologyConfig):
+        (model,) = (one for one in models_in(TopologyConfig) if one.model_fields["kind"].default == kind)
+        own = {name: value for name, value in minimal(model).items() if name != "kind"}
+        given = {name: f"{name}={written(value)}" for name, value in own.items()}
+        if kind in ("bundle", "channels"):  # whose networks come with a task
+            yield "topology by kind", Case(kind, ("topology", kind), {})
+            continue
+        for name in model.model_fields:
+            for what, value in list(wrong_values(model, name))[:: 3 if name in Source.model_fields else 1]:
+                if name != "kind":
+                    parameters = {**given, name: f"{name}={written(value)}"}
+                    yield (
+                        "topology by kind",
+                        Case(f"{kind}: {name} is {what}", ("topology", kind, *parameters.values())),
+                    )
+            if name in own:
+                less = [text for key, text in given.items() if key != name]
+                yield (
+                    "topology by kind",
+                    Case(f"{kind} without {name}", ("topology", kind, *less), {}, (name,)),
+                )
+        for extra in ("nosuch=1", "nodes", "=1", "kind=rng", "redraw.nosuch=1"):
+            yield "topology by kind", Case(f"{kind} {extra}", ("topology", kind, *given.values(), extra))
+
+
+OWN = b"""class Own:
+    travels = ('theta',)
+    mixes_gradient = False
+    def __init__(self, lr): pass
+"""
+PLUGINS: dict[str, bytes] = {
+    "empty": b"",
+    "not Python": b"class Own(:\n",
+    "binary": bytes(range(256)),
+    "invalid UTF-8": b"# \xff\nclass Own: pass\n",
+    "another name": b"class Other: pass\n",
+    "no class": b"Own = 3\n",
+    "missing import": b"import nosuchmodule\n",
+    "raises": b"raise RuntimeError('two\\nlines')\n",
+    "exits": b"import sys\nsys.exit(0)\n",
+    "divides by zero": b"x = 1 / 0\n",
+    "never ends its stack": b"def f(): f()\nf()\n",
+    "takes nothing": b"class Own: pass\n",
+    "raises when made": b"class Own:\n    def __init__(self, lr): raise ValueError('no')\n",
+    "exits when made": b"class Own:\n    def __init__(self, lr): raise SystemExit(3)\n",
+    "has no parts": b"class Own:\n    def __init__(self, lr): pass\n",
+    "travels as text": OWN.replace(b"('theta',)", b"'theta'")
+    + b"    init = outgoing = step = theta = lambda self, *a: a[0]\n",
+    "another shape": OWN
+    + b"    init = theta = lambda self, x: x\n"
+    + b"    outgoing = lambda self, s, g: g[0]\n    step = lambda self, g, m, s: s\n",
+    "returns nothing": OWN + b"    init = outgoing = step = theta = lambda self, *a: None\n",
+}
+
+
+def plugin_cases() -> Cases:
+    """Optimizers of the user's that are none."""
+    for what, code in PLUGINS.items():
+        config = BASE | {"optimizer": {"kind": "plugin", "target": "own.py:Own"}}
+        files = {"c.yaml": written(config).encode(), "own.py": code}
+        yield "plugin", Case(what, (*RUN, "--allow-plugins"), files)
+        yield "plugin", Case(f"{what}, not allowed", RUN, files, ("--allow-plugins",))
+    for target in (
+        "own.py",
+        "own.py:",
+        ":Own",
+        "nowhere.py:Own",
+        "nosuch:Own",
+        "json:nosuch",
+        "json:decoder",
+        "..:x",
+        "own.py:a.b",
+        "os:system",
+    ):
+        config = BASE | {"optimizer": {"kind": "plugin", "target": target}}
+        files = {"c.yaml": written(config).encode(), "own.py": b"x = 1\n"}
+        yield "plugin", Case(target, (*RUN, "--allow-plugins"), files)

@@ -60,8 +60,10 @@ def topology(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Parameters of the kind, e.g. nodes=50 m=2."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draw.")] = 0,
+    minibatch: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="The mini-batch whose topology is shown.")
+    ] = 0,
     steps: Annotated[
         int,
         typer.Option(min=1, max=1_000_000, help="Graphs of a moving network whose connectivity is shown."),
