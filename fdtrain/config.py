@@ -172,6 +172,10 @@ class Config(Section):
                 f"channel: only for task.kind node_regression so far, found {self.task.kind}; remove it"
             )
         scheme, optimizer = self.training.scheme, self.optimizer
+        if optimizer.by_sample:
+            raise ValueError(
+                "channel: optimizer.updates sample sends rows that it does not know; remove one of the two"
+            )
         if self.channel.parameters.missing != "push_sum":
             return
         if SCHEMES[scheme].exchange not in ("along", "after_batch"):

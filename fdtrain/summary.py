@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -39,10 +40,11 @@ def summarize(run: RunDirectory) -> RenderableType:
         )
         radio, link = train["radio_messages"], train["link_messages"]
         table.add_row("radio", f"{radio:,} broadcasts, {size(train['radio_bytes'])}")
-        table.add_row("links", f"{link:,} messages, {size(train['link_bytes'])}")
+        table.add_row("links", f"{link:,} messages, {size(train['link_bytes'])}{_missing(train)}")
         for phase, field in count:
             if phase == "train" and field != "all":
-                table.add_row("", f"{field}: {size(count[phase, field]['link_bytes'])}")
+                spent = count[phase, field]
+                table.add_row("", f"{field}: {size(spent['link_bytes'])}{_missing(spent)}")
         for phase, name in PHASES.items():
             if (phase, "all") in count:
                 spent = count[phase, "all"]
@@ -52,6 +54,16 @@ def summarize(run: RunDirectory) -> RenderableType:
     table.add_row("time", f"{duration(seconds)} on {environment['ranks']} rank(s)")
     table.add_row("files", escape(str(run.path)))
     return Group(results, "", table) if results else table
+
+
+def _missing(count: dict[str, Any]) -> str:
+    """How many of the link messages were lost or late; nothing where all arrived."""
+    parts = [
+        f"{count[name] / count['link_messages']:.1%} {what}"
+        for name, what in (("lost_messages", "lost"), ("late_messages", "late"))
+        if count.get(name)
+    ]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def _results(run: RunDirectory, last: EpochRow) -> Table | None:

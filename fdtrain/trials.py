@@ -24,13 +24,15 @@ class Trials:
 
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self.experiment, self._team = experiment, team
-        self.job = experiment.job
+        self.job = replace(experiment.job, channel=None)  # on which all messages arrive
         self.oracle = experiment.oracle
 
-    def run(self, theta: Array, limit: int) -> Outcome:
-        """The experiment's first `limit` mini-batches, from `theta` [V, p], with one test mini-batch."""
+    def run(self, theta: Array, limit: int, *, lossy: bool = False) -> Outcome:
+        """The experiment's first `limit` mini-batches, from `theta` [V, p], with one test mini-batch; `lossy`: over its
+        own channels."""
         epochs = -(-limit // self.job.minibatches)
-        job = replace(self.job, limit=limit, epochs=epochs, test_minibatches=1)
+        whole = self.experiment.job if lossy else self.job
+        job = replace(whole, limit=limit, epochs=epochs, test_minibatches=1)
         return self.execute(job, self.experiment.topology, self.experiment.data, theta)
 
     def execute(self, job: Job, topology: Topology, data: DataService, theta: Array) -> Outcome:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.lossy_oracle import LossyTrajectory
 from fdtrain.optimizers import PluginConfig
 from fdtrain.rounds import BYTES_PER_NUMBER
 from fdtrain.schedule import Schedule
@@ -20,6 +21,8 @@ from fdtrain.trials import Trials, relative
 
 Array = NDArray[np.float64]
 
+_FEW = 3  # mini-batches
+_MOST_NUMBERS = 20_000_000
 _LEAST = 1e-5  # of a node's whole gradient: what is left of a part that vanishes, as by S 1 = 0, is rounding
 _ALL_ZERO = " (all are 0)"
 
@@ -43,15 +46,17 @@ class Verifier:
     """Makes the comparisons on rank 0 of a team, each with small jobs for the whole team."""
 
     def __init__(self, experiment: Experiment, team: Team) -> None:
-        self._experiment, self._job = experiment, experiment.job
+        self._experiment = experiment
         self._trials = Trials(experiment, team)
+        self._job = self._trials.job
         self._oracle = self._trials.oracle
 
-    def quick(self) -> list[Comparison]:
-        """Comparisons 1, 2 and 5 on the first mini-batch."""
+    def quick(self, minibatches: int = _FEW) -> list[Comparison]:
+        """Comparisons 1, 2 and 5 on the first mini-batch; over unreliable channels also the third."""
         if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
-        return _in_order([self.gradient(), self.average(), *self.cost()])
+        lossy = self.lossy(minibatches) if self._oracle_knows_the_channel() else []
+        return _in_order([self.gradient(), self.average(), *lossy, *self.cost()])
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
         """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches."""
@@ -59,7 +64,7 @@ class Verifier:
             return self.quick()
         minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
         longer = [self.trajectory(minibatches), self.exact_consensus(minibatches)]
-        return _in_order([*self.quick(), *longer])
+        return _in_order([*self.quick(minibatches), *longer])
 
     def forward(self) -> Comparison:
         """1, without training: the network's measure of the first mini-batch, inferred by messages."""
@@ -116,6 +121,34 @@ class Verifier:
         name += ", by your optimizer's own step on global matrices" if own else ""
         return Comparison(3, name, error, 1e-10)
 
+    def lossy(self, minibatches: int) -> list[Comparison]:
+        """3, where messages are lost and late as the channel has it: every θ^i, and how many messages were."""
+        minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
+        theta, job = self._trials.different_theta(), self._experiment.job
+        outcome = self._trials.run(theta, limit=minibatches, lossy=True)
+        steps = LossyTrajectory(self._experiment, theta)
+        for graph, samples in self._trials.minibatches(minibatches):
+            steps.advance(graph, samples, job.schedule(len(samples.x)))
+        found = {
+            kind: (count.lost_messages, count.late_messages)
+            for (phase, kind), count in outcome.ledger.fields.items()
+            if phase == "train"
+        }
+        wanted = {kind: steps.missing[kind] for kind in found}
+        lost, late = (sum(pair[side] for pair in found.values()) for side in (0, 1))
+        error = sum(abs(a - b) for kind in found for a, b in zip(found[kind], wanted[kind], strict=True))
+        after = f"after {minibatches} mini-batches of unreliable channels"
+        return [
+            Comparison(3, f"every θ {after}", relative(outcome.theta, steps.theta), 1e-10),
+            Comparison(3, f"fields lost and late {after}: {lost:,} and {late:,}", error, 0),
+        ]
+
+    def _oracle_knows_the_channel(self) -> bool:
+        """Not where the optimizer is the user's, nor of many nodes, since it keeps a row for every pair of them."""
+        own, nodes = isinstance(self._experiment.config.optimizer, PluginConfig), self._experiment.nodes
+        small = nodes**2 * self._job.model.num_parameters <= _MOST_NUMBERS
+        return self._experiment.job.channel is not None and not own and small
+
     def exact_consensus(self, minibatches: int) -> Comparison:
         """4: on a complete graph training is centralized training; see :mod:`fdtrain.exact_consensus`."""
         name, error = exact_consensus(self._trials, minibatches)
@@ -124,8 +157,8 @@ class Verifier:
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those
         in which nodes decide, against the oracle's."""
-        experiment, job = self._experiment, self._job
-        outcome = self._trials.run(experiment.theta, limit=1)
+        experiment, job = self._experiment, self._experiment.job
+        outcome = self._trials.run(experiment.theta, limit=1, lossy=True)
         graph = experiment.topology.graph(0)
         batch, measured = min(job.batch, job.train_samples), outcome.ledger.total["train"]
         schedule, links = job.schedule(batch), 2 * graph.num_edges

@@ -17,6 +17,9 @@ from fdtrain.config import from_mapping
 from fdtrain.engine import Engine
 from fdtrain.errors import InputError
 from fdtrain.experiment import build
+from fdtrain.team import Team, in_threads
+from fdtrain.training import follow
+from fdtrain.verify import Comparison, Verifier
 
 BURSTS = {"kind": "gilbert_elliott", "to_bad": 0.1, "to_good": 0.4}
 NEVER = {
@@ -119,6 +122,71 @@ def test_no_loss_changes_no_bit_of_any_approach(scheme: str, kind: str, rounds: 
     for features, parameters in [("zero", "keep_own"), ("hold", "hold"), ("drop_edge", last)]:
         channel = policies({"loss": 0.0, "backward": {"loss": 0.0}}, features, parameters)
         assert np.array_equal(fdtrain.run({**content, "channel": channel}, verify=False).theta, wanted)
+
+
+def check_lossy(content: dict[str, Any], minibatches: int, ranks: int = 1) -> None:
+    """Every θ, from different ones, and every count, as the oracle has them by the same draws."""
+
+    def work(team: Team) -> list[Comparison] | None:
+        if team.rank > 0:
+            follow(team)
+            return None
+        found = Verifier(build(from_mapping(content)), team).lossy(minibatches)
+        team.dismiss()
+        return found
+
+    agreement, counts = in_threads(ranks, work)
+    assert agreement.error <= 1e-10, agreement
+    assert counts.error == 0, counts
+
+
+ALONE: dict[str, dict[str, Any]] = {
+    "loss of messages": {"loss": 0.3},
+    "bursts": {"loss": BURSTS, "parameters": {"loss": BURSTS}},
+    "features": {"features": {"loss": 0.4}},
+    "late features": {"features": {"delay": {"kind": "geometric", "mean": 2.0}}},
+    "backward terms": {"backward": {"loss": 0.4, "delay": {"kind": "uniform", "high": 1}}},
+    "parameters": {"parameters": {"loss": 0.4}},
+    "late parameters": {"parameters": {"delay": {"kind": "uniform", "high": 20}}},
+    "very late parameters": {"parameters": {"loss": 0.2, "delay": {"kind": "geometric", "mean": 25.0}}},
+    "outages": {"outages": HARSH["outages"]},
+    "partitions": {"partitions": HARSH["partitions"]},
+    "crashes": {"crashes": HARSH["crashes"]},
+    "everything": HARSH,
+}
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+@pytest.mark.parametrize("trouble", ALONE)
+@pytest.mark.parametrize(("features", "parameters"), RULES)
+def test_with_loss_every_parameter_is_the_oracles(
+    features: str, parameters: str, trouble: str, redrawn: bool
+) -> None:
+    content = config(channel=policies(ALONE[trouble], features, parameters), training={"epochs": 4})
+    if redrawn:
+        content["topology"] = {"kind": "erdos_renyi", "nodes": 12, "p": 0.3, "redraw": {"every": 2}}
+    check_lossy(content, minibatches=12)
+
+
+@pytest.mark.parametrize("form", ["receiver", "sender"])
+@pytest.mark.parametrize(("scheme", "kind", "rounds"), APPROACHES)
+def test_with_loss_every_approach_is_the_oracles(scheme: str, kind: str, rounds: int, form: str) -> None:
+    naive = kind.startswith("naive")
+    for features, parameters in [("hold", "keep_own"), ("drop_edge", "hold"), ("zero", "push_sum")]:
+        content = config(
+            channel=policies(HARSH, features, "hold" if naive and parameters == "push_sum" else parameters),
+            model={"form": form, "sizes": [10, 4, 3, 1], "shift": "gcn"},
+            training={"scheme": scheme, "consensus_rounds": rounds, "epochs": 4, "batch": 5, "wave": 2},
+            optimizer={"kind": kind, "lr": 1e-3, "clip_norm": 1.0},
+        )
+        check_lossy(content, minibatches=12, ranks=2)
+
+
+@pytest.mark.parametrize("slices", ["even", "idle"])
+def test_with_loss_slices_of_any_kind_are_the_oracles(slices: str) -> None:
+    for parameters in PARAMETERS:
+        training = {"slices": slices, "wave": 1, "batch": 7, "epochs": 3}
+        check_lossy(config(channel=policies(HARSH, "hold", parameters), training=training), minibatches=12)
 
 
 @pytest.mark.parametrize("redrawn", [False, True])

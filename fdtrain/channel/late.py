@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fdtrain.channel.spec import Array, Index
+from fdtrain.channel.spec import Array, Flags, Index
 from fdtrain.channel.state import Kept, LinkStore
 
 
@@ -19,6 +19,10 @@ class Parcel(NamedTuple):
     start: int  # first number of the row
     places: Index  # [k] of the links
     rows: Array  # [k, width]
+
+    def at(self, chosen: Flags) -> Parcel:
+        """What of it is on some of its links [k]."""
+        return self._replace(places=self.places[chosen], rows=self.rows[chosen])
 
 
 class Underway:
@@ -47,9 +51,9 @@ class Underway:
             new = places[parcel.places]
             gone = new < 0
             if gone.any():
-                lost.append(parcel._replace(places=parcel.places[gone], rows=parcel.rows[gone]))
+                lost.append(parcel.at(gone))
             if not gone.all():
-                kept.append(parcel._replace(places=new[~gone], rows=parcel.rows[~gone]))
+                kept.append(parcel._replace(places=new).at(~gone))
         self._parcels = kept
         return lost
 
@@ -58,6 +62,20 @@ class Underway:
         for parcel in self._parcels:
             if parcel.what == what:
                 parcel.rows[...] *= factors[parcel.places]
+
+    def overtake(self, what: str, sent: int, columns: slice, heard: Flags, out: Array) -> None:
+        """A message that was sent later, in the round `sent`, and `heard` on links [m] makes up for what is under
+        way of its `columns`: move that to `out` [m, travelling]."""
+        for parcel in self._parcels:
+            low, high = (
+                max(columns.start, parcel.start),
+                min(columns.stop, parcel.start + parcel.rows.shape[1]),
+            )
+            if parcel.what != what or parcel.sent >= sent or low >= high:
+                continue
+            chosen, within = heard[parcel.places], slice(low - parcel.start, high - parcel.start)
+            out[parcel.places[chosen], low:high] += parcel.rows[chosen, within]
+            parcel.rows[chosen, within] = 0.0
 
     def snapshot(self, links: LinkStore) -> dict[str, Kept]:
         """Everything, by names that :meth:`restore` reads."""

@@ -54,8 +54,7 @@ class Links:
         self._ids, self._receivers = hood.ids, receivers
         places = self._store.places_after(hood.ids[receivers], hood.indices)
         for parcel in self._underway.rewire(places):
-            if not _is_feature(parcel):
-                self._parameters.vanish(parcel)
+            self._fail(parcel)
         self._store.rewire(hood.ids[receivers], hood.indices)
 
     def weigh(self, indptr: Index, shift: Array, mixing: Array) -> None:
@@ -71,7 +70,7 @@ class Links:
         for fates in (self._fates, self._reverse):
             if fates is not None:
                 fates.begin(t)
-        self._parameters.begin(self.channel.crashed(t, self._store.senders), self.down[self._receivers])
+        self._parameters.begin(self.channel.crashed(t, self._store.senders))
 
     def send(self, round_: Round, fields: Sequence[Array]) -> None:
         """Change what this rank's nodes send in the next round, `fields` [n, width]."""
@@ -86,7 +85,10 @@ class Links:
         if self._reverse is not None:
             self._reverse.move(self.rounds)
         for parcel in self._underway.arrived(self.rounds):
-            (self._features if _is_feature(parcel) else self._parameters).arrive(parcel)
+            deaf = self.down[self._receivers[parcel.places]]
+            if deaf.any():
+                self._fail(parcel.at(deaf))
+            (self._features if _is_feature(parcel) else self._parameters).arrive(parcel.at(~deaf))
         lost = late = np.zeros(len(self._receivers), dtype=np.bool_)
         for field, rows in zip(round_.fields, fields, strict=True):
             fate = self._fates.of(_FIELDS[field.kind])
@@ -112,6 +114,10 @@ class Links:
                     message.rows[self._features.unheard(message.field)] = 0.0
             case "slice" | "consensus":
                 self._parameters.receive(message)
+
+    def _fail(self, parcel: Parcel) -> None:
+        if not _is_feature(parcel):
+            self._parameters.fail(parcel)
 
     def _left(self, field: Field) -> int:
         """Rounds until the field is used."""

@@ -20,8 +20,8 @@ from fdtrain.rounds import Field
 class Parameters(Protocol):
     """A policy for parameters."""
 
-    def begin(self, silent: Flags, deaf: Flags) -> None:
-        """A mini-batch begins, in which the senders of `silent` links [m] and the receivers of `deaf` ones are down."""
+    def begin(self, silent: Flags) -> None:
+        """A mini-batch begins, in which the senders of `silent` links [m] are down."""
 
     def receive(self, message: Arriving) -> None:
         """Put something in the place of what is missing."""
@@ -35,14 +35,14 @@ class Parameters(Protocol):
     def weigh(self, mixing: Array) -> None:
         """Take the W_ij [m] of the links."""
 
-    def vanish(self, parcel: Parcel) -> None:
-        """The links of what was under way have vanished."""
+    def fail(self, parcel: Parcel) -> None:
+        """What was under way does not arrive: its links have vanished, or its receivers are down."""
 
 
 class KeepOwn:
     """The node's own."""
 
-    def begin(self, silent: Flags, deaf: Flags) -> None: ...
+    def begin(self, silent: Flags) -> None: ...
 
     def receive(self, message: Arriving) -> None:
         message.rows[message.missing] = message.own[message.receivers[message.missing]]
@@ -53,7 +53,7 @@ class KeepOwn:
 
     def weigh(self, mixing: Array) -> None: ...
 
-    def vanish(self, parcel: Parcel) -> None: ...
+    def fail(self, parcel: Parcel) -> None: ...
 
 
 class HoldRow:
@@ -63,7 +63,7 @@ class HoldRow:
         self._links, self._underway, self._travelling = links, underway, travelling
         self._gaps: Flags | None = None  # [m, travelling] what is missing of this mini-batch's slices
 
-    def begin(self, silent: Flags, deaf: Flags) -> None:
+    def begin(self, silent: Flags) -> None:
         self._gaps = None
 
     def receive(self, message: Arriving) -> None:
@@ -103,7 +103,7 @@ class HoldRow:
 
     def weigh(self, mixing: Array) -> None: ...
 
-    def vanish(self, parcel: Parcel) -> None: ...
+    def fail(self, parcel: Parcel) -> None: ...
 
     def _held(self, what: str, width: int) -> tuple[Array, NDArray[Any]]:
         width = self._travelling if what == _SLICES else width
@@ -123,10 +123,9 @@ class Masses:
         """`unit` [travelling] is 1 where a number is a weight, of which δ = ω − 1 travels, and 0 elsewhere."""
         self._links, self._underway, self._unit = links, underway, unit
         self._silent: Flags = np.zeros(0, dtype=np.bool_)
-        self._deaf: Flags = self._silent
 
-    def begin(self, silent: Flags, deaf: Flags) -> None:
-        self._silent, self._deaf = silent, deaf
+    def begin(self, silent: Flags) -> None:
+        self._silent = silent
 
     def receive(self, message: Arriving) -> None:
         field, rows, missing = message.field, message.rows, message.missing
@@ -143,14 +142,17 @@ class Masses:
         lost = message.fate.lost & sent
         owed[lost] += rows[lost] + unit
         heard = ~missing
-        _add(rows, owed, heard)
+        self._underway.overtake(_MASS, message.round_number, columns, heard, self._owed)
+        _add(rows, np.where(heard[:, None], owed, 0.0))
         owed[heard] = 0.0
         rows[missing] = -unit
         if field.kind == "consensus":
             self._collect(rows)
 
     def arrive(self, parcel: Parcel) -> None:
-        columns = slice(parcel.start, parcel.start + parcel.rows.shape[1])
+        columns, heard = _columns(parcel), np.zeros(len(self._come), dtype=np.bool_)
+        heard[parcel.places] = True
+        self._underway.overtake(_MASS, parcel.sent, columns, heard, self._come)
         self._come[parcel.places, columns] += parcel.rows
 
     def settle(self, rows: Array, own: Array, receivers: Index) -> None:
@@ -167,13 +169,13 @@ class Masses:
         self._underway.scale(_MASS, factors)
         before[:, 0] = mixing
 
-    def vanish(self, parcel: Parcel) -> None:
-        self.arrive(parcel)
+    def fail(self, parcel: Parcel) -> None:
+        self._owed[parcel.places, _columns(parcel)] += parcel.rows
 
     def _collect(self, rows: Array) -> None:
-        """Add what came late, where the receiver is up."""
-        _add(rows, self._come, ~self._deaf)
-        self._come[~self._deaf] = 0.0
+        """Add what came late."""
+        _add(rows, self._come)
+        self._come[...] = 0.0
 
     @property
     def _owed(self) -> Array:
@@ -205,6 +207,10 @@ def _name(field: Field) -> str:
     return _SLICES if field.kind == "slice" else f"rows of step {field.step}"
 
 
-def _add(rows: Array, masses: Array, links: Flags) -> None:
+def _columns(parcel: Parcel) -> slice:
+    return slice(parcel.start, parcel.start + parcel.rows.shape[1])
+
+
+def _add(rows: Array, masses: Array) -> None:
     """Add what is there; a sum with 0 could change the sign of a 0."""
-    np.add(rows, masses, out=rows, where=(masses != 0.0) & links[:, None])
+    np.add(rows, masses, out=rows, where=masses != 0.0)
