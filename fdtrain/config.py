@@ -25,7 +25,7 @@ from fdtrain.schemes import SCHEMES
 from fdtrain.section import Fraction, Section, models_in
 from fdtrain.tasks import TASKS, TaskConfig
 from fdtrain.tasks.node_regression import NodeRegression
-from fdtrain.topology.sources import ConflictSource, FileSource, Source, TopologyConfig
+from fdtrain.topology.sources import Source, TopologyConfig
 from fdtrain.yamlfile import apply_override, dump, read_mapping
 
 
@@ -238,8 +238,9 @@ def from_mapping(content: dict[str, Any], *, source: str = "config", base: Path 
     """
     config = check(Config, content, source, whole=True)
     updates: dict[str, Any] = {}
-    if isinstance(config.topology, FileSource | ConflictSource):
-        updates["topology"] = config.topology.resolved(base)
+    topology = config.topology.resolved(base)
+    if topology is not config.topology:
+        updates["topology"] = topology
     task = config.task.resolved(base)
     if task is not config.task:
         updates["task"] = task

@@ -29,8 +29,10 @@ from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.outputs import writing
 from fdtrain.rundir import COMPLETE, RunDirectory, write_json
-from fdtrain.service import EpochRow, Outcome
+from fdtrain.service import EpochRow, Host, Outcome
 from fdtrain.team import Team, in_threads
+from fdtrain.topology import MovingSource
+from fdtrain.topology.connectivity import Recorder
 from fdtrain.training import follow, log_to
 from fdtrain.verify import Comparison, Verifier
 
@@ -185,6 +187,8 @@ def lead(
     training = time.monotonic()
     host = experiment.host(team.size, on_epoch)
     host.on_minibatches = on_minibatches
+    if directory is not None:
+        _record_connectivity(experiment, host, directory)
     outcome, ended = host.outcome, "interrupted"
     try:
         if distributed:
@@ -197,6 +201,7 @@ def lead(
         ended = str(error)
         raise
     finally:
+        host.close()
         if directory is not None:
             if outcome.rows:
                 _write_results(directory, experiment, outcome)
@@ -209,6 +214,14 @@ def lead(
         observer.note(outcome.stopped)
     path = None if directory is None else directory.path
     return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
+
+
+def _record_connectivity(experiment: Experiment, host: Host, directory: RunDirectory) -> None:
+    """Write ``connectivity.csv`` while the network moves."""
+    source, every = experiment.config.topology, experiment.job.redraw_every
+    if isinstance(source, MovingSource) and every is not None:
+        recorder = Recorder(host.topology, every, source.window, directory.append_connectivity)
+        host.on_graph = recorder.see
 
 
 def _is_asleep(experiment: Experiment, outcome: Outcome) -> bool:

@@ -29,6 +29,8 @@ from fdtrain.problems import make_problem
 from fdtrain.service import Critic, EpochRow, Host, Plateau, Topology
 from fdtrain.tasks.base import DataService, Order, Samples
 from fdtrain.team import Team
+from fdtrain.topology.ahead import Ahead
+from fdtrain.topology.service import TopologyService
 from fdtrain.training import train
 
 Array = NDArray[np.float64]
@@ -64,7 +66,10 @@ class Experiment:
         """Rank 0's service for a run on `ranks` ranks."""
         stop = self.config.training.early_stop
         plateau = None if stop is None else Plateau(stop.metric, stop.patience, stop.min_delta)
-        return Host(self.job, self.topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
+        topology, every = self.topology, self.job.redraw_every
+        if every is not None and isinstance(topology, TopologyService):
+            topology = Ahead(topology, every, self.job.epochs * self.job.minibatches)
+        return Host(self.job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
 
 
 def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
@@ -145,7 +150,10 @@ def run_job(job: Job, team: Team, host: Host) -> None:
         InputError: the topology service found no usable graph.
     """
     team.order(partial(train, job))
-    train(job, team, host)
+    try:
+        train(job, team, host)
+    finally:
+        host.close()
     host.check()
 
 

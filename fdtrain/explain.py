@@ -16,6 +16,7 @@ from fdtrain.models import ModelConfig
 from fdtrain.optimizers import MixingConfig, OptimizerConfig
 from fdtrain.section import kinds_in, models_in
 from fdtrain.tasks import TaskConfig
+from fdtrain.topology.radio import RadioConfig
 from fdtrain.topology.sources import NetworkConfig, TopologyConfig
 from fdtrain.yamlfile import shown
 
@@ -28,6 +29,8 @@ _TAGGED: dict[str | None, Any] = {
     None: TopologyConfig,
     "topology": TopologyConfig,
     "network": NetworkConfig,
+    "base": NetworkConfig,
+    "radio": RadioConfig,
     "mixing": MixingConfig,
     "lr_schedule": RateConfig,
     "optimizer": OptimizerConfig,

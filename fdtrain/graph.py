@@ -147,6 +147,14 @@ class Graph:
         indptr, indices = A.indptr.astype(np.int64), A.indices.astype(np.int64)
         return Graph(indptr, indices, np.asarray(A.data), labels, positions)
 
+    def keep(self, edges: NDArray[np.int64]) -> Graph:
+        """The graph with all nodes and only the given of its `edges` [M, 2], with their weights in both directions."""
+        rows = self.rows
+        keys = np.minimum(rows, self.indices) * self.num_nodes + np.maximum(rows, self.indices)
+        stay = np.isin(keys, edges.min(axis=1) * self.num_nodes + edges.max(axis=1))
+        indptr = np.concatenate([[0], np.cumsum(stay)])[self.indptr]
+        return Graph(indptr, self.indices[stay], self.weights[stay], self.labels, self.positions)
+
     def components(self) -> int:
         """The number of connected components."""
         from scipy.sparse.csgraph import connected_components

@@ -80,19 +80,20 @@ class Wiring(Protocol):
 class ShiftNetwork:
     """A graph with weights A_ij that all samples share, seen through a graph shift operator S (SPEC §1).
 
-    Under a normalised shift every node needs a neighbour, unless `isolated` nodes are welcome: their row of S is 0.
-    Then it is the graph that needs an edge.
+    Under a normalised shift every node needs a neighbour, unless `isolated` nodes are welcome: their row of S is 0
+    (with ``gcn``, S_ii = 1). Then it is the graph that needs an edge, unless one that is `edgeless` is welcome too.
     """
 
     shift: str
     isolated: bool = False
+    edgeless: bool = False
     own_graphs = False
 
     def setup_width(self, schedule: Schedule) -> int:
         return 2  # Σ_j A_ij and the degree
 
     def check(self, graph: Graph) -> None:
-        if self.isolated and graph.num_edges == 0:
+        if self.isolated and not self.edgeless and graph.num_edges == 0:
             raise InputError(
                 f"topology: a graph of {graph.num_nodes} nodes without an edge; give it more edges"
             )

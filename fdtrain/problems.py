@@ -93,7 +93,8 @@ def _node_regression(config: Config) -> Problem:
     model = _gcnn(config)
     bundle = _bundle(config, task, model)
     topology = _topology(config, bundle)
-    graph, network = topology.graph(0), ShiftNetwork(section.shift)
+    alone = not config.topology.connected  # nodes may be
+    graph, network = topology.graph(0), ShiftNetwork(section.shift, isolated=alone, edgeless=alone)
     if bundle is not None and bundle.nodes != graph.num_nodes:
         raise InputError(
             f"topology: has {graph.num_nodes} nodes, but the samples of {task.bundle} have {bundle.nodes}; "

@@ -21,11 +21,14 @@ from fdtrain.measure import found_in
 from fdtrain.minibatches import MinibatchRow, averages, read_header, read_minibatches
 from fdtrain.outputs import contents, writing
 from fdtrain.service import EpochRow, Outcome
+from fdtrain.topology import connectivity
+from fdtrain.topology.connectivity import Connectivity, cells
 
 _CONTENTS = (
     "config.yaml",
     "metrics.csv",
     "minibatches.csv",
+    "connectivity.csv",
     "baselines.csv",
     "timing.csv",
     "ledger.csv",
@@ -149,6 +152,20 @@ class RunDirectory:
             OSError, ValueError: it is not there or damaged.
         """
         return read_minibatches(self.path / "minibatches.csv")
+
+    def append_connectivity(self, row: Connectivity) -> None:
+        """Add a line to ``connectivity.csv``."""
+        columns = cells(row)
+        self._append("connectivity.csv", [*columns], [_exact(columns.values())])
+
+    def read_connectivity(self) -> list[Connectivity]:
+        """The rows of ``connectivity.csv``; none without one, since the network does not move.
+
+        Raises:
+            OSError, ValueError, LookupError: it is damaged.
+        """
+        file = self.path / "connectivity.csv"
+        return connectivity.read(file) if file.exists() else []
 
     def write_baselines(self, method: str, outcome: Outcome) -> None:
         """Write ``baselines.csv``, if other methods were compared with: a line for the run's own `method`, and one for

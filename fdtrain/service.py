@@ -19,6 +19,7 @@ from fdtrain.measure import MSE, Measure
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.passes import Rows
 from fdtrain.tasks.base import DataService, Samples
+from fdtrain.topology.ahead import Ahead
 from fdtrain.training import Diverged, Log, Order, Report
 
 Array = NDArray[np.float64]
@@ -122,6 +123,7 @@ class Host:
         self.outcome = Outcome(theta=theta)
         self.measure = job.measure
         self.on_minibatches: Callable[[Sequence[MinibatchRow]], None] | None = None
+        self.on_graph: Callable[[int, Graph], None] | None = None  # told of the graph of every mini-batch
         self.owner = partition.block(len(theta), ranks)
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
         self._on_epoch, self._plateau = on_epoch, plateau
@@ -143,7 +145,14 @@ class Host:
         """The graph of mini-batch t, checked for the job's weights."""
         graph = self.topology.graph(t)
         self.job.network.check(graph)
+        if self.on_graph is not None:
+            self.on_graph(t, graph)
         return graph
+
+    def close(self) -> None:
+        """Nothing more will be asked of the topology: end what draws ahead."""
+        if isinstance(self.topology, Ahead):
+            self.topology.close()
 
     def _deal(self, graph: Graph) -> Sequence[Neighbourhood | None]:
         if graph is self._dealt:

@@ -14,6 +14,7 @@ from fdtrain.minibatches import averages, title
 from fdtrain.progress import PHASES, duration, size
 from fdtrain.rundir import RunDirectory
 from fdtrain.service import EpochRow
+from fdtrain.topology.connectivity import summary as connectivity
 
 
 def summarize(run: RunDirectory) -> RenderableType:
@@ -51,6 +52,9 @@ def summarize(run: RunDirectory) -> RenderableType:
                 messages = f"{spent['link_messages']:,} messages, {size(spent['link_bytes'])}"
                 table.add_row(name, f"{messages} in {spent['rounds']:,} rounds")
         table.add_row("physical", f"{physical['link_messages']:,} sends, {size(physical['link_bytes'])}")
+    watched = run.read_connectivity()
+    if watched:
+        table.add_row("connectivity", connectivity(watched))
     table.add_row("time", f"{duration(seconds)} on {environment['ranks']} rank(s)")
     table.add_row("files", escape(str(run.path)))
     return Group(results, "", table) if results else table

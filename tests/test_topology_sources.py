@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from moving import CASES as MOVING
 from pydantic import TypeAdapter, ValidationError
 
 from fdtrain import rng
@@ -57,7 +58,7 @@ def test_draws_what_it_says_and_the_same_bits_for_the_same_generator(kind: str) 
 
 def test_every_kind_is_in_the_table_and_every_field_is_described() -> None:
     schema = ADAPTER.json_schema()
-    assert set(schema["discriminator"]["mapping"]) == {*CASES, "bundle", "channels"}
+    assert set(schema["discriminator"]["mapping"]) == {*CASES, *MOVING, "bundle", "channels"}
     for model in schema["$defs"].values():
         for name, field in model["properties"].items():
             assert name == "kind" or field.get("description"), (model["title"], name)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -18,7 +19,8 @@ from fdtrain.problems import make_topology
 from fdtrain.progress import make_console
 from fdtrain.section import kinds_in
 from fdtrain.service import Topology
-from fdtrain.topology import TopologyConfig, TopologyService, describe, named_networks
+from fdtrain.topology import MovingSource, TopologyConfig, TopologyService, describe, named_networks
+from fdtrain.topology.connectivity import Connectivity, Watch, smallest_window
 
 
 def plan(
@@ -60,12 +62,18 @@ def topology(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
+    steps: Annotated[
+        int,
+        typer.Option(min=1, max=1_000_000, help="Graphs of a moving network whose connectivity is shown."),
+    ] = 200,
     figure: Annotated[Path | None, typer.Option(help="Draw the network into this PNG file.")] = None,
 ) -> int:
-    """Describe a topology, and draw it."""
+    """Describe a topology, and draw it; of one that moves, also how connected it is over time."""
     if figure is not None:
         check_file(figure, ".png", "--figure")
-    graph = _topology_service(source, parameters or [], seed).graph(minibatch)
+    service = _topology_service(source, parameters or [], seed)
+    watched = _watch(service, minibatch, steps)
+    graph = service.graph(minibatch)
     table = Table(show_header=False, box=None, pad_edge=False)
     for key, value in describe(graph).items():
         shown = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -73,12 +81,47 @@ def topology(
     console = make_console()
     console.print(source, style="italic", highlight=False)
     console.print(table)
+    if watched:
+        console.print(f"\n{len(watched):,} graphs from mini-batch {minibatch} on", highlight=False)
+        console.print(_over_time(watched))
     if figure is not None:
-        from fdtrain.figures import draw_topology
+        from fdtrain.figures import draw_connectivity, draw_topology
 
         draw_topology(graph, figure, source)
         print(f"drawn into {figure}")
+        if watched:
+            beside = figure.with_name(f"{figure.stem}-connectivity.png")
+            draw_connectivity(watched, beside)
+            print(f"connectivity drawn into {beside}")
     return 0
+
+
+def _watch(service: Topology, minibatch: int, steps: int) -> list[Connectivity]:
+    """How connected so many graphs of a moving network are, from a mini-batch on; none of one that stays."""
+    if not isinstance(service, TopologyService) or not isinstance(service.source, MovingSource):
+        return []
+    source = service.source
+    if source.redraw is None:
+        return []
+    watch, first = Watch(source.window), minibatch // source.redraw.every
+    starts = [number * source.redraw.every for number in range(first, first + steps)]
+    return [watch.see(t, service.graph(t)) for t in starts]
+
+
+def _over_time(watched: list[Connectivity]) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    window, smallest = watched[0].window, smallest_window(watched)
+    ends = [row.window_connected for row in watched if row.window_connected is not None]
+    unions = f"{np.mean(ends):.1%} of {len(ends):,} windows" if ends else "–"
+    table.add_row("edges", f"{np.mean([row.edges for row in watched]):.4g} on average")
+    table.add_row("isolated nodes", f"{np.mean([row.isolated for row in watched]):.4g} on average")
+    table.add_row(
+        "largest component", f"{np.mean([row.largest for row in watched]):.1%} of the nodes on average"
+    )
+    table.add_row("connected", f"{np.mean([row.components == 1 for row in watched]):.1%} of the graphs")
+    table.add_row(f"union of {window:,} connected", unions)
+    table.add_row("smallest window", f"{smallest:,} graphs" if smallest else "none: not even all of them")
+    return table
 
 
 def _topology_service(source: str, parameters: list[str], seed: int) -> Topology:

@@ -4,6 +4,7 @@ Matplotlib is imported when the first picture is drawn: that takes longer than a
 """
 
 from fdtrain.figures.comparison import Lower, Series, draw_comparison
+from fdtrain.figures.connectivity import draw_connectivity
 from fdtrain.figures.curves import draw_run
 from fdtrain.figures.lines import Line, draw_lines
 from fdtrain.figures.network import draw_topology, layout
@@ -18,6 +19,7 @@ __all__ = [
     "Series",
     "draw_comparison",
     "draw_lines",
+    "draw_connectivity",
     "draw_run",
     "draw_scatter",
     "draw_schedule",

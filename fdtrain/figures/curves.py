@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fdtrain.errors import InputError
 from fdtrain.figures.canvas import BLUE, GREEN, ORANGE, plain_log_ticks, readable, sheet
+from fdtrain.figures.connectivity import draw_connectivity
 from fdtrain.figures.minibatches import draw_levels, draw_minibatches
 from fdtrain.figures.network import NETWORK, draw_network
 from fdtrain.rundir import RunDirectory, is_complete
@@ -75,6 +76,10 @@ def draw_run(run: RunDirectory) -> list[Path]:
     if lines:
         written.append(run.figures / "minibatches.png")
         draw_minibatches(written[-1], lines, rows if is_complete(run.path) else (), tested)
+    watched = run.read_connectivity()
+    if watched:
+        written.append(run.figures / "connectivity.png")
+        draw_connectivity(watched, written[-1])
     if (run.path / "network.npz").exists():
         graph, node_loss = run.read_network()
         written.append(run.figures / "network.png")

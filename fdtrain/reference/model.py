@@ -75,7 +75,8 @@ def shift_matrix(A: Matrix, kind: str) -> csr_array[Any]:
     """Graph shift operator S [V, V] (§1) of A [V, V]; A_ij weighs what receiver i hears from sender j.
 
     adjacency: A; laplacian: D - A; normalized_adjacency: D^-1/2 A D^-1/2; normalized_laplacian: I minus that;
-    gcn: normalized_adjacency of A + I. D is the diagonal of the row sums, also of an asymmetric A.
+    gcn: normalized_adjacency of A + I. D is the diagonal of the row sums, also of an asymmetric A; where D_ii = 0,
+    D_ii^-1/2 counts as 0, and the Laplacian's row is 0 too, as SciPy and networkx have it.
     """
     check_choice(
         "shift", kind, "adjacency", "laplacian", "normalized_laplacian", "normalized_adjacency", "gcn"
@@ -90,7 +91,7 @@ def shift_matrix(A: Matrix, kind: str) -> csr_array[Any]:
             return _normalized(csr_array(A + eye_array(A.shape[0])))
         case "normalized_adjacency":
             return _normalized(A)
-    return csr_array(eye_array(A.shape[0]) - _normalized(A))
+    return csr_array(diags_array((_row_sums(A) != 0).astype(np.float64)) - _normalized(A))
 
 
 def mixing_matrix(A: Matrix, kind: str, beta: float = 0.0) -> csr_array[Any]:

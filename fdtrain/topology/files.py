@@ -82,7 +82,7 @@ def _read_edge_list(raw: bytes, commas_only: bool) -> Graph:
         weights.append(weight)
     if not edges:
         raise InputError("the graph is empty; it needs at least 1 edge")
-    number_of, labels = _numbering([label for edge in edges for label in edge])
+    number_of, labels = numbering([label for edge in edges for label in edge])
     pairs = [(number_of[i], number_of[j]) for i, j in edges]
     return Graph.from_edges(len(number_of), pairs, weights, labels=labels)
 
@@ -118,7 +118,7 @@ def _weight(value: Any, where: str) -> float:
     return weight
 
 
-def _numbering(names: list[str]) -> tuple[dict[str, int], tuple[str, ...] | None]:
+def numbering(names: list[str]) -> tuple[dict[str, int], tuple[str, ...] | None]:
     """The number of each label, and the labels in that order (None where they are the numbers)."""
     order = list(dict.fromkeys(names))
     if all(INTEGER.fullmatch(name) for name in order):
@@ -145,7 +145,7 @@ def _read_graphml(raw: bytes) -> Graph:
             if (i, j) in seen:
                 raise InputError(f"edge {i} – {j} is listed more than once; keep one")
             seen.add((i, j))
-    number_of, labels = _numbering(names)
+    number_of, labels = numbering(names)
     senders, receivers, weights = [], [], []
     for i, j, data in found.edges(data=True):
         if i == j:

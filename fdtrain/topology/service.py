@@ -10,14 +10,15 @@ import numpy as np
 from fdtrain import rng
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
-from fdtrain.topology.sources import Source, UnusableDrawError
+from fdtrain.topology.base import DrawnSource, MovingSource, Source, Trajectory, UnusableDrawError
 from fdtrain.topology.spectrum import spectral_gap
 
 DIAMETER_LIMIT = 2000  # nodes; all-pairs distances take V² memory
 
 
 class TopologyService:
-    """E(t): a static source is drawn once, one with ``redraw`` anew every so many mini-batches.
+    """E(t): a static source is drawn once, one with ``redraw`` anew every so many mini-batches; a moving one goes on by
+    one step.
 
     ``graph(t)`` depends on nothing but the seed and t: draw number k, attempt a, has a generator of its own.
     """
@@ -44,6 +45,7 @@ class TopologyService:
         self.seed = seed if source.seed is None else source.seed
         self.fixed = fixed
         self._last: tuple[int, Graph] | None = None  # draw number, graph
+        self._trajectory: Trajectory | None = None  # of a moving source, once it was asked for
 
     def graph(self, t: int) -> Graph:
         """The graph of mini-batch `t` ≥ 0.
@@ -56,8 +58,19 @@ class TopologyService:
             raise ValueError(f"topology: mini-batches count from 0, asked for {t}")
         number = 0 if self.source.redraw is None else t // self.source.redraw.every
         if self._last is None or self._last[0] != number:
-            self._last = (number, self._draw(number, t))
+            moving = isinstance(self.source, MovingSource)
+            self._last = (number, self._move(number) if moving else self._draw(number, t))
         return self._last[1]
+
+    def _move(self, number: int) -> Graph:
+        """The graph of a moving source after so many steps."""
+        assert isinstance(self.source, MovingSource)
+        if self._trajectory is None:
+            self._trajectory = self.source.trajectory(self.seed, self._purpose)
+        graph = self._trajectory.graph(number)
+        if self._check is not None:
+            self._check(graph)
+        return graph
 
     def _draw(self, number: int, t: int) -> Graph:
         source = self.source
@@ -86,6 +99,7 @@ class TopologyService:
         if self.fixed is not None:
             graph = self.fixed
         else:
+            assert isinstance(self.source, DrawnSource)
             graph = self.source.draw(rng.generator(self.seed, self._purpose, step=number, item=attempt))
         if self._check is not None:
             try:
