@@ -35,6 +35,7 @@ SPAN = 8  # from this ratio of the largest to the smallest value on, y is logari
 WIDE = 20  # and x
 TICKS = 12  # values of x that are named at a logarithmic axis at most
 NAMED = 32  # characters of a label
+THIN, THICK = (1.2, 4.5), (2.8, 8.5)  # points, of line and marker: the last one's and the first one's
 
 
 @dataclass(frozen=True)
@@ -109,25 +110,32 @@ def _styles(lines: Sequence[Line]) -> list[dict[str, Any]]:
                 "marker": MARKERS[(number if grouped else k) % len(MARKERS)],
                 "linestyle": DASHES[dash % len(DASHES)],
                 "zorder": 2 + (k + 1) / len(lines),
+                **_sizes(k / max(1, len(lines) - 1)),
             }
         )
     return styles
 
 
+def _sizes(place: float) -> dict[str, float]:
+    """Line and marker at `place`, 0 for the first line and 1 for the last: the first is seen around what covers it."""
+    line, marker = (thick + place * (thin - thick) for thin, thick in zip(THIN, THICK, strict=True))
+    return {"linewidth": line, "markersize": marker}
+
+
 def _draw(axes: Axes, line: Line, style: dict[str, Any]) -> Any:
+    """Draw a line; the part of it that stands for it in a legend."""
     bars = np.nan_to_num(readable(line.spread))
-    return axes.errorbar(
+    drawn = axes.errorbar(
         readable(line.x),
         readable(line.y),
         yerr=bars if bars.any() else None,
-        markersize=5,
         markeredgecolor="white",
         markeredgewidth=0.5,
-        linewidth=1.3,
         elinewidth=0.9,
         capsize=2,
         **style,
     )
+    return drawn.lines[0]
 
 
 def _write_legend(figure: Figure, drawn: Sequence[Any], labels: Sequence[str]) -> None:

@@ -82,7 +82,8 @@ class Sweep:
 
     def identity(self) -> str:
         """The same for sweeps with the same table: equal points, and equal columns."""
-        columns = (self.config.target, self.config.baseline, self.config.recovery, self.config.snapshots)
+        columns: tuple[object, ...] = (self.config.target, self.config.baseline, self.config.snapshots)
+        columns += (self.config.recovery,) if self.config.recovery else ()
         points = [(point.labels, point.directory, point.error, point.published) for point in self.points]
         return hashlib.sha256(repr((columns, points)).encode()).hexdigest()
 
