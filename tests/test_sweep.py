@@ -241,7 +241,7 @@ def test_a_base_is_found_beside_the_sweep_or_among_the_shipped_ones(tmp_path: Pa
             {"figures": [{"kind": "scatter", "name": "a", "x": "nodes", "y": "mse_test", "colour": "lr"}]},
             "figures.0.colour: 'lr' is no axis",
         ),
-        ({"figures": [{"kind": "pie"}]}, "figures.0.kind: input should be 'curves' or 'scatter'"),
+        ({"figures": [{"kind": "pie"}]}, "figures.0.kind: input should be 'curves', 'scatter' or 'lines'"),
         ({"figures": [CONTENT["figures"][0]] * 2}, "figures.1.name: 'loss' is an earlier figure's"),
     ],
 )

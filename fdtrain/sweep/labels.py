@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fdtrain.yamlfile import dump
+from fdtrain.yamlfile import dump, parse
+
+REFERENCE = re.compile(r"\$([A-Za-z0-9][A-Za-z0-9._-]*)")  # to an axis
 
 
 def as_label(value: Any) -> str:
@@ -20,6 +23,24 @@ def _flow(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {as_label(inner)}" for key, inner in value.items()) + "}"
     return "[" + ", ".join(as_label(inner) for inner in value) + "]"
+
+
+def references(value: Any) -> Iterator[str]:
+    """The axes whose labels stand in a value, as ``$AXIS``."""
+    if isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
+        yield found[1]
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from references(inner)
+
+
+def filled(value: Any, labels: Mapping[str, str]) -> Any:
+    """A value with the labels of other axes in the places of their ``$AXIS``, read as YAML."""
+    if isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
+        return parse(labels[found[1]], value)
+    if isinstance(value, dict):
+        return {key: filled(inner, labels) for key, inner in value.items()}
+    return [filled(inner, labels) for inner in value] if isinstance(value, list) else value
 
 
 def describe(labels: dict[str, str]) -> str:

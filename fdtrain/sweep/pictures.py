@@ -28,6 +28,7 @@ NAMES = {
     "bytes": "bytes over all links",
     "minibatches": "mini-batch",
     "mean_degree": "mean degree",
+    "epochs_to_recover": "epochs until it has recovered",
     "spectral_gap": r"spectral gap, $1-|\lambda_2|$",
 }
 
@@ -41,22 +42,33 @@ def draw(sweep: Sweep, frame: pl.DataFrame, out: Path) -> list[Path]:
     written = []
     for figure in sweep.config.figures:
         file = out / "figures" / f"{figure.name}.png"
-        labels = [_name(axis, final=figure.kind == "scatter") for axis in (figure.x, figure.y)]
         chosen = complete
         for axis, among in figure.where.items():
             chosen = chosen.filter(pl.col(axis).is_in(among))
-        if chosen.is_empty():
-            continue
-        if figure.kind == "curves":
-            found, more = _curves(sweep, chosen, out, figure)
-            figures.draw_comparison(file, found, labels[0], labels[1], **more)
-            written.append(file)
-        elif points := scatter(sweep, chosen, figure):
-            shown = {"x": _measure(figure.x), "y": _measure(figure.y)}
-            linear = "".join(side for side, one in shown.items() if one is not None and not one.logarithmic)
-            figures.draw_scatter(file, points, labels[0], labels[1], linear)
+        if not chosen.is_empty() and _draw(sweep, chosen, out, figure, file):
             written.append(file)
     return written
+
+
+def _draw(sweep: Sweep, chosen: pl.DataFrame, out: Path, figure: Figure, file: Path) -> bool:
+    """Draw a figure of the chosen runs; whether there was something to draw."""
+    final = figure.kind != "curves"
+    names = (figure.xlabel or _name(figure.x, final=final), figure.ylabel or _name(figure.y, final=final))
+    if figure.kind == "curves":
+        found, more = _curves(sweep, chosen, out, figure)
+        figures.draw_comparison(file, found, *names, **more)
+        return True
+    shown = {"x": _measure(figure.x), "y": _measure(figure.y)}
+    linear = "".join(side for side, one in shown.items() if one is not None and not one.logarithmic)
+    if figure.kind == "scatter":
+        points = scatter(sweep, chosen, figure)
+        if points:
+            figures.draw_scatter(file, points, *names, linear)
+        return bool(points)
+    drawn, notes = lines(sweep, chosen, figure)
+    if drawn:
+        figures.draw_lines(file, drawn, *names, linear, notes=notes)
+    return bool(drawn)
 
 
 def _curves(
@@ -153,6 +165,29 @@ def scatter(sweep: Sweep, complete: pl.DataFrame, figure: Figure) -> list[figure
                 figures.Point(text, float(x), float(y), (float(spread[0]), float(spread[1])), group)
             )
     return points
+
+
+def lines(sweep: Sweep, complete: pl.DataFrame, figure: Figure) -> tuple[list[figures.Line], Sequence[str]]:
+    """A line per combination of labels but those of the axis x, means over the repetitions; what has to be said."""
+    found: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
+    texts: dict[tuple[str, ...], tuple[str, str]] = {}
+    partly = []
+    for labels, rows in _groups(sweep, complete):
+        rest = {axis: label for axis, label in labels.items() if axis != figure.x}
+        known = np.array([row[figure.y] for row in rows if row[figure.y] is not None], np.float64)
+        name = describe(rest) or sweep.config.name
+        if len(known) < len(rows):
+            partly.append(f"{name}, {figure.x} {labels[figure.x]}: {len(known)} of {len(rows)}")
+        if len(known):
+            key = tuple(rest.values())
+            texts[key] = name, rest.get(figure.colour or "", "")
+            spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+            found.setdefault(key, []).append((float(labels[figure.x]), float(known.mean()), spread))
+    drawn = []
+    for key, points in found.items():
+        x, y, spread = np.array(sorted(points)).T
+        drawn.append(figures.Line(texts[key][0], x, y, spread, texts[key][1]))
+    return drawn, ["not all repetitions have a value: " + "; ".join(partly)] if partly else []
 
 
 def _groups(sweep: Sweep, complete: pl.DataFrame) -> list[tuple[dict[str, str], Sequence[dict[str, Any]]]]:

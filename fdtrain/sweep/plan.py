@@ -19,7 +19,7 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.explain import check
 from fdtrain.measure import Measure, measure_of
-from fdtrain.sweep.labels import describe, slug
+from fdtrain.sweep.labels import describe, filled, slug
 from fdtrain.sweep.schema import SCHEDULERS, SweepConfig, Variant
 from fdtrain.tasks.allocations import BASELINES
 from fdtrain.tasks.link_scheduling import LinkScheduling
@@ -82,7 +82,8 @@ class Sweep:
 
     def identity(self) -> str:
         """The same for sweeps with the same table: equal points, and equal columns."""
-        columns = (self.config.target, self.config.baseline, self.config.snapshots)
+        columns: tuple[object, ...] = (self.config.target, self.config.baseline, self.config.snapshots)
+        columns += (self.config.recovery,) if self.config.recovery else ()
         points = [(point.labels, point.directory, point.error, point.published) for point in self.points]
         return hashlib.sha256(repr((columns, points)).encode()).hexdigest()
 
@@ -205,7 +206,7 @@ def points(sweep: SweepConfig, base: dict[str, Any], folder: Path) -> list[Point
 
 def _point(chosen: Sequence[tuple[str, str, Variant]], base: dict[str, Any], folder: Path) -> Point:
     labels = {axis: label for axis, label, _ in chosen}
-    overrides = {key: value for _, _, variant in chosen for key, value in variant.set.items()}
+    overrides = {key: filled(value, labels) for _, _, variant in chosen for key, value in variant.set.items()}
     content, config, error = copy.deepcopy(base), None, None
     try:
         for key, value in overrides.items():

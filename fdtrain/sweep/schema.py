@@ -12,15 +12,18 @@ from fdtrain.config import Config
 from fdtrain.explain import suggestion
 from fdtrain.measure import MEASURES, MSE, Measure
 from fdtrain.section import Positive, Section
-from fdtrain.sweep.labels import as_label
+from fdtrain.sweep.labels import as_label, references
 from fdtrain.tasks.allocations import BASELINES
 from fdtrain.yamlfile import shown
 
 NETWORK = ("nodes", "edges", "mean_degree", "diameter", "spectral_gap")
 TARGET = ("epochs_to_target", "rounds_to_target")
 EXCESS = ("excess_train", "excess_test")
+RELATIVE = ("relative_train", "relative_test")
+RECOVERY = ("epochs_to_recover",)
 PUBLISHED = ("published_train", "published_test")
-COUNTS = ("n", "failed", "n_reached")  # of the summary
+MISSING = ("lost_messages", "late_messages")
+COUNTS = ("n", "failed", "n_reached", "n_recovered")  # of the summary
 
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -56,7 +59,9 @@ class Variant(Section):
     """One value of an axis: what it sets in the base configuration."""
 
     set: dict[str, Any] = Field(
-        default={}, description="Dotted keys and their values; a section's name replaces the whole section."
+        default={},
+        description="Dotted keys and their values; a section's name replaces the whole section. $AXIS is the label of "
+        "that axis.",
     )
     published: Published | None = Field(default=None, description="Published results, shown beside.")
 
@@ -73,20 +78,40 @@ class Target(Section):
     )
 
 
+class Recovery(Section):
+    """How long a disturbance lasts; adds the column epochs_to_recover."""
+
+    metric: Literal[
+        "mse_train", "mse_test", "disagreement", "rate_train", "rate_test", "ratio_train", "ratio_test"
+    ] = Field(description="What has to recover.")
+    since: int = Field(description="The last epoch of the disturbance; epochs after it are counted.", ge=0)
+    within: float = Field(
+        default=1.1,
+        description="Recovered when the metric is at most so many times that of the baseline's run, from then on to "
+        "the end; a rate or ratio, when at least the baseline's divided by this.",
+        ge=1,
+        allow_inf_nan=False,
+    )
+
+
 class Figure(Section):
     """A picture of all runs, in figures/NAME.png."""
 
-    kind: Literal["curves", "scatter"] = Field(
-        description="curves: y along the training; scatter: a point per combination, averaged over the seeds."
+    kind: Literal["curves", "scatter", "lines"] = Field(
+        description="curves: y along the training; scatter: a point per combination, averaged over the seeds; "
+        "lines: these joined along the axis x, a line per combination of the others."
     )
     name: str = Field(description="Names the file.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     x: str = Field(
-        description="curves: epochs, rounds, bytes, seconds or minibatches; scatter: a numeric column."
+        description="curves: epochs, rounds, bytes, seconds or minibatches; scatter: a numeric column; "
+        "lines: an axis whose labels are numbers."
     )
     y: str = Field(
-        description="curves: the task's measure (mse_train, …) or disagreement; scatter: a numeric column."
+        description="curves: the task's measure (mse_train, …) or disagreement; scatter, lines: a numeric column."
     )
-    colour: str | None = Field(default=None, description="scatter: the axis whose labels get colours.")
+    xlabel: str | None = Field(default=None, description="What stands at the axis x; default: x in words.")
+    ylabel: str | None = Field(default=None, description="What stands at the axis y; default: y in words.")
+    colour: str | None = Field(default=None, description="scatter, lines: the axis whose labels get colours.")
     where: dict[str, Among] = Field(
         default={}, description="axis: [labels]; only runs with one of these labels are drawn."
     )
@@ -130,7 +155,11 @@ class SweepConfig(Section):
     )
     target: Target | None = Field(default=None, description="A value to reach.")
     baseline: Labels | None = Field(
-        default=None, description="axis: label of the runs that excess_train and excess_test are relative to."
+        default=None,
+        description="axis: label of the runs with which the others are compared, in excess_… and relative_…",
+    )
+    recovery: Recovery | None = Field(
+        default=None, description="How many epochs after a disturbance a run is back at the baseline's."
     )
     snapshots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = Field(
         default=(),
@@ -160,6 +189,8 @@ class SweepConfig(Section):
             _known(f"baseline.{axis}", label, self.axes[axis], "label")
         if self.baseline == {}:
             raise ValueError("baseline: is empty; name an axis and its label, or remove it")
+        if self.recovery is not None and self.baseline is None:
+            raise ValueError("recovery: needs the runs to compare with; name them by baseline, axis: label")
         for k, figure in enumerate(self.figures):
             self._check_figure(f"figures.{k}", figure)
             if figure.name in (other.name for other in self.figures[:k]):
@@ -183,9 +214,16 @@ class SweepConfig(Section):
             for label in labels:
                 _known(f"{where}.where.{axis}", label, self.axes[axis], "label")
         if figure.colour is not None and figure.kind == "curves":
-            raise ValueError(f"{where}.colour: belongs to a scatter, found '{figure.colour}'; remove it")
+            raise ValueError(
+                f"{where}.colour: belongs to scatter and lines, found '{figure.colour}'; remove it"
+            )
         if figure.colour is not None:
             _known(f"{where}.colour", figure.colour, self.axes, "axis")
+        if figure.kind == "lines":
+            numeric = [axis for axis in self.groups if self.kind(axis) is not str]
+            if not numeric:
+                raise ValueError(f"{where}.kind: lines need an axis whose labels are numbers; there is none")
+            _known(f"{where}.x", figure.x, numeric, "axis whose labels are numbers")
 
     def measured_by(
         self, measure: Measure, baselines: Iterable[str] = (), tested: Iterable[str] = ()
@@ -218,6 +256,8 @@ class SweepConfig(Section):
         """The columns that are named, and where."""
         if self.target is not None:
             yield "target.metric", self.target.metric
+        if self.recovery is not None:
+            yield "recovery.metric", self.recovery.metric
         for axis, variants in self.axes.items():
             for label, variant in variants.items():
                 for name in variant.published.model_dump(exclude_none=True) if variant.published else ():
@@ -265,11 +305,12 @@ class SweepConfig(Section):
     def measures(self) -> tuple[str, ...]:
         """The numeric columns of the table, without the axes."""
         target = TARGET if self.target else ()
-        excess = EXCESS if self.baseline else ()
+        excess = (*EXCESS, *RELATIVE) if self.baseline else ()
+        recovery = RECOVERY if self.recovery else ()
         published = any(variant.published for axis in self.axes.values() for variant in axis.values())
         early = [f"{metric}_at_{epoch}" for epoch in self.snapshots for metric in self.metrics]
         results = results_of(self._measure)
-        found = (*results, *self._baselines, *self._tested, *NETWORK, *target, *early, *excess)
+        found = (*results, *self._baselines, *self._tested, *NETWORK, *target, *recovery, *early, *excess)
         return (*found, *(PUBLISHED if published else ()))
 
     @property
@@ -289,7 +330,7 @@ class SweepConfig(Section):
         metrics = (*measure.columns, "disagreement")
         early = {f"{name}_at_{epoch}" for epoch in self.snapshots for name in metrics}
         tested = {f"{name}_test" for name in (*BASELINES, *SCHEDULERS)}
-        added = {*BASELINES, *tested, *NETWORK, *TARGET, *EXCESS, *PUBLISHED}
+        added = {*BASELINES, *tested, *NETWORK, *TARGET, *RECOVERY, *EXCESS, *RELATIVE, *PUBLISHED}
         return {"status", *results_of(measure), *added, *early, "error", "directory"}
 
     @property
@@ -309,7 +350,8 @@ class SweepConfig(Section):
 
 def results_of(measure: Measure) -> tuple[str, ...]:
     """The columns of the table that a run's metrics.csv and timing.csv tell."""
-    return ("epochs", *measure.columns, "disagreement", "rounds", "messages", "bytes", "seconds")
+    ledger = ("rounds", "messages", "bytes", *MISSING)
+    return ("epochs", *measure.columns, "disagreement", *ledger, "seconds")
 
 
 def _variants(axis: Any, found: Any) -> Any:
@@ -348,6 +390,8 @@ def _check_axes(axes: dict[str, dict[str, Variant]]) -> None:
             if not label.strip() or not label.isprintable():
                 raise ValueError(f"{where}: a label must be text on one line, found {label!r}")
             _check_keys(where, variant, before)
+            for named in references(variant.set):
+                _known(f"{where}.set", named, [other for other in axes if other != axis], "other axis")
         before += dict.fromkeys((axis, key) for variant in variants.values() for key in variant.set)
 
 

@@ -9,7 +9,6 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from fdtrain.experiment import mixing_rule
 from fdtrain.minibatches import averages
 from fdtrain.outputs import writing
 from fdtrain.rundir import RunDirectory, is_complete
+from fdtrain.sweep.compared import add_differences, add_recovery, pairs
 from fdtrain.sweep.plan import Point, Sweep
-from fdtrain.sweep.schema import EXCESS, NETWORK, PUBLISHED, TARGET, SweepConfig
+from fdtrain.sweep.schema import MISSING, NETWORK, PUBLISHED, RECOVERY, TARGET, SweepConfig
 from fdtrain.topology import diameter, spectral_gap
 
-WHOLE = {"epochs", "rounds", "messages", "bytes", "nodes", "edges", "diameter", *TARGET}
+WHOLE = {"epochs", "rounds", "messages", "bytes", "nodes", "edges", "diameter", *TARGET, *RECOVERY, *MISSING}
 TABLES = ("table.csv", "table.parquet", "summary.csv")
 Row = dict[str, Any]
 
@@ -48,6 +48,7 @@ class Results:
         self._sweep = sweep
         self._out = out
         self._complete: dict[str, Row] = {}  # by directory: read once
+        self._metric: dict[str, list[float]] = {}  # by directory: that which has to recover, after each epoch
         self._kinds = {axis: sweep.config.kind(axis) for axis in sweep.config.axes}
 
     def status(self, point: Point) -> str:
@@ -79,7 +80,9 @@ class Results:
         """
         rows = [self._row(point) for point in self._sweep.points]
         if self._sweep.config.baseline:
-            _add_excess(rows, self._sweep.points, self._sweep.config)
+            found = [*pairs(rows, self._sweep.points, self._sweep.config)]
+            add_differences(found, self._sweep.config)
+            add_recovery(found, self._sweep.config, self._metric_of)
         return pl.DataFrame(rows, schema=schema(self._sweep.config))
 
     def write(self) -> None:
@@ -118,6 +121,13 @@ class Results:
                 return f"its files cannot be read: {named}"
         return self._complete[point.directory]
 
+    def _metric_of(self, point: Point) -> list[float]:
+        recovery = self._sweep.config.recovery
+        if point.directory not in self._metric and recovery is not None:
+            rows = RunDirectory(self._out / point.directory).read_metrics()
+            self._metric[point.directory] = [row.columns()[recovery.metric] for row in rows]
+        return self._metric[point.directory]
+
     def _row(self, point: Point) -> Row:
         row: Row = {axis: kind(point.labels[axis]) for axis, kind in self._kinds.items()}
         row |= {**point.published, "status": self.status(point)}
@@ -150,7 +160,8 @@ def labelled(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
 def summarize(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
     """Mean, sample standard deviation (null for one run) and number of complete runs over the repetitions.
 
-    Epochs and rounds to the target are averaged over the `n_reached` runs that reach it.
+    Epochs and rounds to the target are averaged over the `n_reached` runs that reach it, epochs to recover over the
+    `n_recovered` ones.
     """
     complete = pl.col("status") == "complete"
     columns = [
@@ -161,6 +172,8 @@ def summarize(frame: pl.DataFrame, sweep: SweepConfig) -> pl.DataFrame:
         columns += [pl.col(name).mean().alias(f"{name}_mean"), pl.col(name).std().alias(f"{name}_std")]
     if sweep.target is not None:
         columns.append(pl.col(TARGET[0]).count().cast(pl.Int64).alias("n_reached"))
+    if sweep.recovery is not None:
+        columns.append(pl.col(RECOVERY[0]).count().cast(pl.Int64).alias("n_recovered"))
     columns += [pl.col(name).first() for name in sweep.measures if name in PUBLISHED]
     if not sweep.groups:
         return frame.select(columns)
@@ -181,7 +194,10 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
     if last.measure != measure:
         raise ValueError(f"metrics.csv has the column {last.measure.train}, not {measure.train}")
     row: Row = {name: value for name, value in last.columns().items() if name != "epoch"}
-    row |= {"epochs": last.epoch, "seconds": seconds[-1]}
+    row |= {"epochs": last.epoch, "seconds": seconds[-1], **dict.fromkeys(MISSING, 0)}
+    if config.channel is not None:
+        total = next(line for line in run.read_ledger() if (line["phase"], line["field"]) == ("train", "all"))
+        row |= {name: total[name] for name in MISSING}
     gap = (
         spectral_gap(reference.mixing_matrix(graph.adjacency(), *mixing_rule(config)))
         if last.rounds
@@ -208,17 +224,6 @@ def _measure(path: Path, config: Config, sweep: SweepConfig) -> Row:
         for metric in sweep.metrics:
             row[f"{metric}_at_{epoch}"] = rows[epoch - 1].columns()[metric] if epoch <= len(rows) else None
     return row
-
-
-def _add_excess(rows: Sequence[Row], points: Sequence[Point], sweep: SweepConfig) -> None:
-    """Final results minus those of the run with the baseline's labels and otherwise the same ones."""
-    baseline = sweep.baseline or {}
-    by_labels = {tuple(point.labels.items()): row for point, row in zip(points, rows, strict=True)}
-    for point, row in zip(points, rows, strict=True):
-        base = by_labels[tuple({**point.labels, **baseline}.items())]
-        for name, measure in zip(EXCESS, sweep.measure.columns, strict=True):
-            if measure in row and measure in base:
-                row[name] = row[measure] - base[measure]
 
 
 def atomically(file: Path, content: bytes) -> None:
