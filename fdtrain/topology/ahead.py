@@ -13,7 +13,7 @@ from fdtrain.graph import Graph
 if TYPE_CHECKING:
     from fdtrain.service import Topology
 
-WORTH = 10e-3  # seconds; what is drawn faster costs less than a thread that takes the interpreter away from the engine
+WORTH = 10e-3  # seconds; less is not worth a thread that takes the interpreter away from the engine
 
 
 class Ahead:
