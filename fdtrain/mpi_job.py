@@ -23,7 +23,7 @@ from fdtrain.processes import end_with_parent, ending
 
 _MAX_ADDRESS = 107  # bytes of a socket's path
 _LAST_WAIT = 4.0  # seconds for what was killed or told to end
-_STRAGGLING = 3.0  # seconds between the ends of two ranks, or of all and mpirun
+_STRAGGLING = 3.0  # seconds at least between the ends of two ranks, or of all and mpirun
 
 
 class Job:
@@ -199,7 +199,7 @@ class Job:
                 raise CrashError(f"{who} is stopped or hangs: no sign of life within {self.deadline:g} s")
         if self._ends or not is_open:
             self._silent["straggling"] += passed
-        if self._silent["straggling"] > _STRAGGLING and self._mpirun.poll() is None:
+        if self._silent["straggling"] > max(_STRAGGLING, self.deadline / 10) and self._mpirun.poll() is None:
             if len(self._ends) == self.ranks:
                 raise CrashError(f"mpirun does not end after its {self.ranks} ranks")
             rank, code = self._ends[0] if self._ends else (0, 0)
