@@ -5,6 +5,7 @@ An :class:`Engine` runs on every rank, for the rank's own nodes, and knows of th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -111,6 +112,8 @@ class Engine:
         pass_, before = self._passes["train", schedule], self.state
         if self.links is not None:
             self.links.begin(self.t, schedule)
+            if self.links.down.any():
+                before = copy.deepcopy(before)  # an optimizer of a user's may write into it
         loss = self._run(pass_, samples)
         self.t += 1
         if not schedule.trains:

@@ -182,7 +182,10 @@ def _as_error(message: str, status: int) -> Exception:
     number = stopping.requested()
     if not number and status in (130, 143):  # a signal that did not come through this process
         number = signal.SIGINT if status == 130 else signal.SIGTERM
-    return StoppedError(message, number) if number else RunFailedError(message)
+    if not number:
+        return RunFailedError(message)
+    told = signal.SIGUSR1.name  # whatever this process was told, ranks are asked by that
+    return StoppedError(message.replace(told, signal.Signals(number).name, 1), number)
 
 
 def _as_crash(job: Job, status: int, cause: str | None, logs: Path | None) -> Exception:
