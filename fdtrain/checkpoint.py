@@ -53,7 +53,9 @@ def write(folder: Path, minibatch: int, content: Any, keep: int) -> Path:
         OSError: it could not be written; the folder holds the checkpoints that it held before.
     """
     file, data = folder / file_name(minibatch), encode(content)
-    folder.mkdir(exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir()
+        sync_folder(folder.parent)
     remove_unfinished(folder)
     unfinished = file.with_name(file.name + _UNFINISHED)
     try:

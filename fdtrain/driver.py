@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from fdtrain.errors import InputError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
+from fdtrain.observer import Observer as Observer
+from fdtrain.observer import Quiet as Quiet
 from fdtrain.outputs import writing
 from fdtrain.resumption import Checkpoints, Saved, cut_back, newest
 from fdtrain.rundir import COMPLETE, RunDirectory, is_complete, resumptions, write_json
@@ -32,45 +34,6 @@ from fdtrain.service import EpochRow, Outcome
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow, log_to
 from fdtrain.verify import Comparison, Verifier
-
-
-class Observer(Protocol):
-    """Watches a run."""
-
-    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
-        """The run begins; `minibatches` are those of an epoch."""
-
-    def verified(self, comparisons: Sequence[Comparison]) -> None:
-        """The comparisons with the oracle were made."""
-
-    def minibatches(self, rows: Sequence[MinibatchRow]) -> None:
-        """Some mini-batches of an epoch ended; only tasks with long epochs tell."""
-
-    def epoch(self, row: EpochRow) -> None:
-        """An epoch ended."""
-
-    def finished(self) -> None:
-        """Training ended."""
-
-    def note(self, text: str) -> None:
-        """Something else to tell."""
-
-
-class Quiet:
-    """An observer that shows nothing."""
-
-    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None: ...
-
-    def verified(self, comparisons: Sequence[Comparison]) -> None: ...
-
-    def minibatches(self, rows: Sequence[MinibatchRow]) -> None: ...
-
-    def epoch(self, row: EpochRow) -> None: ...
-
-    def finished(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
 
 ASLEEP = (
     "note: z = 0 at all nodes, and the slope of the relu there as well: the actor learns nothing any more; lower "
@@ -218,8 +181,6 @@ def _find(directory: RunDirectory, experiment: Experiment, observer: Observer) -
         )
         directory.begin_anew()
     else:
-        epoch, _ = experiment.job.place(saved.done)
-        observer.note(f"going on after mini-batch {saved.done:,} (epoch {epoch + 1})")
         cut_back(directory.path, saved.content["files"])
     return saved
 
@@ -254,6 +215,8 @@ class _Leader:
         self._observer.started(
             config.name, self._experiment.nodes, self._team.size, config.training.epochs, host.job.minibatches
         )
+        if host.job.done:
+            self._observer.resumed(host.job.done)
         comparisons: list[Comparison] = []
         try:
             if verify and self._saved is None and config.training.mode == "distributed":

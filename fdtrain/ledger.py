@@ -99,7 +99,7 @@ class Ledger:
         return {
             "total": {phase: asdict(count) for phase, count in self.total.items()},
             "fields": [[phase, kind, asdict(count)] for (phase, kind), count in self.fields.items()],
-            "physical": [self.physical_messages, self.physical_bytes],
+            "numbers": {part.name: getattr(self, part.name) for part in fields(self)[3:]},
         }
 
     @classmethod
@@ -107,7 +107,7 @@ class Ledger:
         """What :meth:`as_dict` gave."""
         total = {phase: Count(**count) for phase, count in content["total"].items()}
         kinds = {(phase, kind): Count(**count) for phase, kind, count in content["fields"]}
-        return cls(total, kinds, {}, *content["physical"])
+        return cls(total, kinds, **content["numbers"])
 
     @classmethod
     def merged(cls, parts: Sequence[Ledger]) -> Ledger:

@@ -98,9 +98,9 @@ class RunDirectory:
             os.close(handle)
 
     def begin_anew(self) -> None:
-        """Remove all that a run has left but its ``config.yaml``."""
+        """Remove all that a run has left but its configuration, and what was said of its ends."""
         for name in _CONTENTS:
-            if name != "config.yaml":
+            if name not in ("config.yaml", "environment.json"):
                 (self.path / name).unlink(missing_ok=True)
         for folder in (self.figures, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)

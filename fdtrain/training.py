@@ -127,7 +127,9 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
     t, losses = job.done, _go_on(engine, job, team, serve) if job.done else list[Array]()
     first, place = job.place(t)
     for epoch in range(first, job.epochs):
-        order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch, what="the order")
+        if t == job.limit:
+            break
+        order = team.share(lambda e: serve.begin(e), epoch, what="the order of samples")
         if order is None:
             break
         for chosen in job.batches(order, place):
@@ -189,8 +191,8 @@ def _report(
 
 def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
     """Take up what was saved after ``job.done`` mini-batches; return the losses that rank 0 had not yet heard."""
-    _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1))
-    saved: Saved = team.deal(lambda: serve.saved())
+    _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1, what="topology"))
+    saved: Saved = team.deal(lambda: serve.saved(), what="what was saved")
     snapshot = saved.snapshot
     losses = snapshot.nodes[_LOSSES]
     engine.restore(

@@ -74,6 +74,7 @@ DRIVER = (
     "learning_rates",
     "memory",
     "minibatches",
+    "observer",
     "models",
     "mpi_job",
     "optimizers",

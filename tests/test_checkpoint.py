@@ -272,11 +272,12 @@ def test_results_that_were_changed(runs: Runs, name: str) -> None:
 def test_a_damaged_one_is_said_by_the_command(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     monkeypatch.setattr(driver.Quiet, "note", lambda self, text: notes.append(text))
+    monkeypatch.setattr(driver.Quiet, "resumed", lambda self, done: notes.append(f"from {done}"))
     (runs.run / "environment.json").unlink()
     runs.newest.write_bytes(runs.bytes[NEW][:-1])
     driver.resume(runs.run)
     assert notes[0].startswith(f"note: checkpoint {runs.newest} is damaged (has ")
-    assert notes[1] == "going on after mini-batch 4 (epoch 2)"
+    assert notes[1] == "from 4"
     assert runs.newest.read_bytes() != runs.bytes[NEW][:-1]  # this life has written it again
     for name in ("metrics.csv", "minibatches.csv", "theta.npz", "ledger.csv"):
         assert (runs.run / name).read_bytes() == (runs.whole / name).read_bytes()
@@ -296,7 +297,7 @@ class Failing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException, some: int = 0) -> None:
         self.calls = list[str]()
         self._at, self._error, self._some = at, error, some
-        for place, name in ((os, "fsync"), (os, "replace"), (Path, "mkdir"), (Path, "read_bytes")):
+        for place, name in ((os, "fsync"), (os, "replace"), (Path, "read_bytes")):
             monkeypatch.setattr(place, name, self._instead(name, getattr(place, name)))
         opened = Path.open
 
@@ -344,7 +345,7 @@ class Writer:
         self._stream.close()
 
 
-STEPS = ["mkdir", "open", "write", "fsync", "read_bytes", "replace", "fsync"]
+STEPS = ["open", "write", "fsync", "read_bytes", "replace", "fsync"]
 NO_SPACE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)
 
 
@@ -354,7 +355,11 @@ def test_what_fails_while_writing_leaves_what_there_was(runs: Runs, tmp_path: Pa
     size = len(runs.bytes[8])
     errors: list[BaseException] = [OSError(number, os.strerror(number)) for number in NO_SPACE]
     cases = [(at, error, 0) for at in range(len(STEPS)) for error in (*errors, Killed())]
-    cases += [(2, error, some) for error in (errors[0], Killed()) for some in range(0, size + 1, size // 40)]
+    cases += [
+        (STEPS.index("write"), error, some)
+        for error in (errors[0], Killed())
+        for some in range(0, size + 1, size // 40)
+    ]
     for at, error, some in cases:
         with pytest.MonkeyPatch.context() as patch:
             failing = Failing(patch, at, error, some)

@@ -518,6 +518,21 @@ def test_a_signal_stops_a_process(long: Path, tmp_path: Path, number: signal.Sig
     assert results(run) == results(long / "whole")
 
 
+@needs_mpi
+def test_a_signal_stops_all_ranks(long: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(str(long / "long.yaml"), "--ranks", "3", "--out", str(run))
+    wait_for((run / "metrics.csv").exists)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 143, said
+    (line,) = said.splitlines()
+    assert line.startswith("error: stopped by SIG")
+    assert line.endswith(f"; go on with: fdtrain run --resume {run}")
+    driver.resume(run, ranks=2)
+    assert results(run) == results(long / "whole")
+
+
 def test_a_killed_process_goes_on(long: Path, tmp_path: Path) -> None:
     run, last = tmp_path / "run", 0
     arguments = [str(long / "long.yaml"), "--out", str(run)]
@@ -547,10 +562,13 @@ def test_under_mpi_on_other_numbers_of_ranks(long: Path, tmp_path: Path) -> None
     run, wanted = long / "whole", results(long / "whole")
     for life, (ranks, t) in enumerate([("4", 300), ("mpirun", 600), ("pure", 900)]):
         run = stopped_after(t, run, tmp_path / str(life))
+        half = run / "checkpoints" / checkpoint.file_name(t + 50)
+        half.write_bytes(run.joinpath("checkpoints", checkpoint.file_name(t)).read_bytes()[:1000])
         command = ["run", "--resume", str(run), "--no-figures"]
         launched = ranks == "mpirun"
         done = mpirun(2, ["-m", "fdtrain", *command]) if launched else fdtrain(*command, "--ranks", ranks)
         assert done.returncode == 0, done.stderr
+        assert f"note: checkpoint {half} is damaged (has " in done.stdout
         assert f"going on after mini-batch {t} (epoch {t // 3})\n" in done.stdout
         assert results(run) == wanted
         counts = json.loads((run / "environment.json").read_text())
