@@ -33,6 +33,7 @@ from fdtrain.processes import end_with_parent, kill
 
 MAX_HEADER = 1 << 20  # bytes; an environment is far smaller
 MAX_FILES = 250
+_SLOW = 60.0  # seconds for a stub to say what it wants, on a machine that has far too much to do
 _LAST_WAIT = 2.0  # seconds for those that were killed to be gone
 
 
@@ -65,6 +66,7 @@ class Server:
         self._listener.listen(4096)
         self._ranks: dict[int, _Rank] = {}  # by pid
         self._segments: set[Path] = set()
+        self._has_failed = False  # a rank did
         self._asked = 0  # the signal that ranks were sent
         self._heard = b""
         self._silent = 0.0  # seconds since the last sign of life
@@ -161,7 +163,7 @@ class Server:
 
     def _accept(self) -> None:
         stub, _ = self._listener.accept()
-        stub.settimeout(10.0)
+        stub.settimeout(_SLOW)
         files: list[int] = []
         try:
             header, files, _, _ = socket.recv_fds(stub, MAX_HEADER, MAX_FILES)
@@ -229,7 +231,6 @@ class Server:
 
     def _reap(self) -> None:
         self._wakeup.recv(4096)
-        self._segments |= leftovers.segments(self._ranks)  # of those that are left; the dead one has none
         while self._ranks:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -238,6 +239,9 @@ class Server:
             if rank is None:
                 continue
             code = os.waitstatus_to_exitcode(status)
+            if code and not self._has_failed:  # the others still have the shared memory mapped
+                self._has_failed = True
+                self._segments |= leftovers.segments(self._ranks)
             self._say(f"ended {rank.number} {code}")
             if rank.stub.fileno() >= 0:
                 self._selector.unregister(rank.stub)

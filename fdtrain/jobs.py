@@ -195,7 +195,7 @@ def _as_crash(job: Job, status: int, cause: str | None, logs: Path | None) -> Ex
     if logs is not None and logs.is_dir():
         (logs / "mpirun.log").write_text(text, encoding="utf-8")
         where = f"; what mpirun said is in {logs / 'mpirun.log'}"
-    lines = [line.strip() for line in text.splitlines()]  # mpirun puts a blank before some
+    lines = [line.strip(" \t\0") for line in text.splitlines()]  # mpirun puts something before some
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if said:
         return InputError(said[0]) if status == 2 else CrashError(said[0])

@@ -105,7 +105,7 @@ class Ended:
     @property
     def lines(self) -> list[str]:
         """The lines that say what was wrong."""
-        lines = [line.strip() for line in self.errors.splitlines()]  # mpirun puts a blank before some
+        lines = [line.strip(" \0") for line in self.errors.splitlines()]  # mpirun puts something before some
         return [line for line in lines if line.startswith("error: ")]
 
 
