@@ -35,7 +35,7 @@ SPAN = 8  # from this ratio of the largest to the smallest value on, y is logari
 WIDE = 20  # and x
 TICKS = 12  # values of x that are named at a logarithmic axis at most
 NAMED = 32  # characters of a label
-THIN, THICK = (1.2, 4.5), (2.8, 8.5)  # points, of line and marker: the last one's and the first one's
+THIN, THICK = (1.2, 4.5), (2.4, 8.0)  # points, of line and marker: the last one's and the first one's
 
 
 @dataclass(frozen=True)
