@@ -7,6 +7,7 @@ import sys
 def main() -> int:
     """Run the command line, or be a rank."""
     from fdtrain.launcher import INSTALL_HINT, launched_size
+    from fdtrain.limits import limit_start
     from fdtrain.processes import prepare_rank
 
     if launched_size() is None:
@@ -21,6 +22,7 @@ def main() -> int:
         return status
     if not os.environ.get("SLURM_PROCID"):  # it ends its processes itself
         prepare_rank()
+    limit_start()
     try:
         from fdtrain.worker import main as rank
     except ImportError as error:

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from fdtrain import leftovers, stopping
+from fdtrain import leftovers, limits, stopping
 from fdtrain.launcher import launched_rank
 from fdtrain.processes import end_with_parent, kill
 
@@ -271,6 +271,7 @@ def _run_rank(arguments: list[str]) -> int:
 
     from fdtrain.worker import main
 
+    limits.limit_start()
     MPI.Init()
     try:
         return main(arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import math
 import os
 from collections.abc import Mapping
@@ -27,6 +29,20 @@ def grace(environ: Mapping[str, str] = os.environ) -> float:
         InputError: the variable is no such number.
     """
     return _seconds(environ, GRACE, "60")
+
+
+def limit_start() -> None:
+    """End this process with its stacks, if it has not called :func:`started` when the deadline is over.
+
+    The MPI starts in calls that wait for all ranks, and cannot be polled.
+    """
+    with contextlib.suppress(InputError):  # said later
+        faulthandler.dump_traceback_later(deadline(), exit=True)
+
+
+def started() -> None:
+    """From here on waits have deadlines of their own."""
+    faulthandler.cancel_dump_traceback_later()
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:

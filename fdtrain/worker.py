@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     team = Team(transport, control)
     stacks: Stacks | None = None
     try:
+        limits.started()
         stacks = Stacks(control)
         transport.on_late = control.on_late = partial(_collect, team, stacks)
         status = _work(arguments, team)

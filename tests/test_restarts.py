@@ -121,3 +121,18 @@ def test_folders_of_processes_that_are_gone_are_swept(tmp_path: Path) -> None:
         (folder / "file").write_text("x")
     leftovers.sweep(tmp_path, tmp_path / "missing")
     assert sorted(tmp_path.iterdir()) == sorted([mine, again, elsewhere, other])
+
+
+@needs_mpi
+def test_a_rank_that_is_stopped_while_mpi_starts_ends_the_job(tmp_path: Path) -> None:
+    run = FaultyRun(tmp_path / "run", deadline=3.0)
+    end = time.monotonic() + 30
+    while "rank 1" not in (there := run.victims()) and time.monotonic() < end:
+        pass
+    os.kill(there["rank 1"], signal.SIGSTOP)
+    run.noted()
+    ended = run.end()
+    assert ended.status == 1
+    assert len(ended.lines) == 1
+    assert ended.seconds < 3 + 2
+    assert (ended.left, ended.files) == ([], [])
