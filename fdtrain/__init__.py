@@ -1,7 +1,7 @@
 """fdtrain: train graph neural networks on the network itself, over real messages between neighbours.
 
-The Python API is :func:`run`; the pieces can be used alone: :class:`Graph`, :class:`Gcnn`, the optimizers,
-:class:`Metropolis`, :class:`Laplacian`, :func:`build_schedule`, :class:`Engine`.
+The Python API is :func:`run` and :func:`resume`; the pieces can be used alone: :class:`Graph`, :class:`Gcnn`, the
+optimizers, :class:`Metropolis`, :class:`Laplacian`, :func:`build_schedule`, :class:`Engine`.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fdtrain.config import Config as Config
     from fdtrain.driver import Run as Run
+    from fdtrain.driver import resume as resume
     from fdtrain.driver import run as run
     from fdtrain.engine import Engine as Engine
     from fdtrain.errors import DivergenceError as DivergenceError
@@ -48,6 +49,7 @@ _PLACES = {
     "Run": ("fdtrain.driver", "Run"),
     "SGD": ("fdtrain.optim.sgd", "SGD"),
     "build_schedule": ("fdtrain.schedule", "build"),
+    "resume": ("fdtrain.driver", "resume"),
     "run": ("fdtrain.driver", "run"),
 }
 

@@ -7,6 +7,7 @@ import sys
 def main() -> int:
     """Run the command line, or be a rank."""
     from fdtrain.launcher import INSTALL_HINT, launched_size
+    from fdtrain.processes import prepare_rank
 
     if launched_size() is None:
         from fdtrain.cli import main as command_line
@@ -18,6 +19,8 @@ def main() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         return status
+    if not os.environ.get("SLURM_PROCID"):  # it ends its processes itself
+        prepare_rank()
     try:
         from fdtrain.worker import main as rank
     except ImportError as error:

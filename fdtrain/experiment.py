@@ -62,14 +62,16 @@ class Experiment:
         train, _ = self.data.dataset(graph)
         return Samples(train.x[chosen], train.y[chosen])
 
-    def host(self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None) -> Host:
-        """Rank 0's service for a run on `ranks` ranks."""
+    def host(
+        self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None, job: Job | None = None
+    ) -> Host:
+        """Rank 0's service for a run on `ranks` ranks; `job`: this experiment's, if not from its start."""
         stop = self.config.training.early_stop
         plateau = None if stop is None else Plateau(stop.metric, stop.patience, stop.min_delta)
-        topology, every = self.topology, self.job.redraw_every
+        topology, every, job = self.topology, self.job.redraw_every, job or self.job
         if every is not None and isinstance(topology, TopologyService):
-            topology = Ahead(topology, every, self.job.epochs * self.job.minibatches)
-        return Host(self.job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
+            topology = Ahead(topology, every, job.epochs * job.minibatches)
+        return Host(job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
 
 
 def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
@@ -176,6 +178,8 @@ def make_optimizer(
     optimizer = section.make(rate)
     if isinstance(optimizer, Plugin):
         optimizer.check(num_parameters)
+        if config.checkpoint.every is not None:
+            optimizer.check_state(num_parameters)
         check_scheme(config.training.scheme, optimizer.target, optimizer)
     if section.clip_norm is not None:
         optimizer = Clipped(optimizer, section.clip_norm)

@@ -48,6 +48,10 @@ class Job:
     log_every: int | None = None  # mini-batches after which their measure is reported; None: every epoch
     critic: CriticKind | None = None  # where nodes decide who is on: who tells them what that is worth
     channel: Channel | None = None  # on which messages of training may be lost; None: they all arrive
+    save_every: int | None = (
+        None  # mini-batches after which rank 0 hears all that is needed to go on from there
+    )
+    done: int = 0  # mini-batches after which the run goes on, because an earlier one saved what is needed
 
     @property
     def minibatches(self) -> int:
@@ -121,7 +125,16 @@ class Job:
         """Whether the topology service has a new graph for mini-batch t."""
         return t == 0 or (self.redraw_every is not None and t % self.redraw_every == 0)
 
-    def batches(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Cut an epoch's order [N] into mini-batches."""
-        for start in range(0, len(order), self.batch):
+    def saves_after(self, t: int) -> bool:
+        """Whether rank 0 is to hear everything after t mini-batches."""
+        return self.save_every is not None and t % self.save_every == 0
+
+    def place(self, t: int) -> tuple[int, int]:
+        """The epoch (from 0) to which the last of t mini-batches belongs, and how many of its mini-batches are done."""
+        epoch = max(t - 1, 0) // self.minibatches
+        return epoch, t - epoch * self.minibatches
+
+    def batches(self, order: NDArray[np.int64], first: int = 0) -> Iterator[NDArray[np.int64]]:
+        """Cut an epoch's order [N] into mini-batches, and begin with number `first`."""
+        for start in range(first * self.batch, len(order), self.batch):
             yield order[start : start + self.batch]

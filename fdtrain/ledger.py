@@ -7,9 +7,11 @@ rows and keep messages between their own nodes to themselves.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from fdtrain.rounds import BYTES_PER_NUMBER
 
@@ -98,6 +100,27 @@ class Ledger:
         """What is added to, the whole messages' count and those of their fields, with the numbers in a row of each."""
         fields = [(self.fields.setdefault((phase, kind), Count()), width) for kind, width in widths.items()]
         return [(self.total.setdefault(phase, Count()), sum(widths.values())), *fields]
+
+    def replace(self, other: Ledger) -> None:
+        """Take the counts of `other`, in which talks are over."""
+        for part in fields(self):
+            setattr(self, part.name, copy.deepcopy(getattr(other, part.name)))
+        self.talks.clear()
+
+    def as_dict(self) -> dict[str, Any]:
+        """All counts but those of talks, as numbers and texts."""
+        return {
+            "total": {phase: asdict(count) for phase, count in self.total.items()},
+            "fields": [[phase, kind, asdict(count)] for (phase, kind), count in self.fields.items()],
+            "numbers": {part.name: getattr(self, part.name) for part in fields(self)[3:]},
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Ledger:
+        """What :meth:`as_dict` gave."""
+        total = {phase: Count(**count) for phase, count in content["total"].items()}
+        kinds = {(phase, kind): Count(**count) for phase, kind, count in content["fields"]}
+        return cls(total, kinds, **content["numbers"])
 
     @classmethod
     def merged(cls, parts: Sequence[Ledger]) -> Ledger:

@@ -10,6 +10,7 @@ from pydantic import Field, Strict, model_validator
 from fdtrain.layers.activations import ACTIVATIONS
 from fdtrain.section import Positive, Section
 
+MAX_LAYERS = 200  # programs of more are too deep for Python's stack
 ActivationName = Literal["sigmoid", "tanh", "relu", "leaky_relu", "identity"]
 assert get_args(ActivationName) == ACTIVATIONS
 
@@ -46,7 +47,9 @@ class GcnnModel(Section):
     kind: Literal["gcnn"] = Field(default="gcnn", description="The model.")
 
     sizes: Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Strict(False)] = Field(
-        description="Layer sizes g_0 … g_L: input features first, outputs last.", min_length=2
+        description="Layer sizes g_0 … g_L: input features first, outputs last.",
+        min_length=2,
+        max_length=MAX_LAYERS + 1,
     )
     activation: ActivationName | Annotated[tuple[ActivationName, ...], Strict(False)] = Field(
         default="sigmoid", description="σ of every layer, or a list of L names."

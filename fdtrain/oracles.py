@@ -71,6 +71,12 @@ class Oracle(Protocol):
     def learn(self, graph: Graph, samples: Samples, theta: Array) -> None:
         """Take in what a mini-batch changes besides θ, which is what it was before: a critic."""
 
+    def learned(self) -> reference.State | None:
+        """What it has taken in so far."""
+
+    def go_on(self, learned: reference.State | None) -> None:
+        """Be as the one that has :meth:`learned` this."""
+
 
 class Unchanging:
     """Of an oracle in which nothing changes from mini-batch to mini-batch, and in whose task nobody decides."""
@@ -84,6 +90,11 @@ class Unchanging:
         return self
 
     def learn(self, graph: Graph, samples: Samples, theta: Array) -> None: ...
+
+    def learned(self) -> None:
+        return None
+
+    def go_on(self, learned: reference.State | None) -> None: ...
 
 
 @dataclass(frozen=True)

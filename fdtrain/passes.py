@@ -89,6 +89,7 @@ class Pass:
         self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
         self.model, self.turn = model, turn
         self.steps: list[Step] = []
+        self.place = 0  # of the round that is under way
         waves = schedule.waves
         self.input = np.zeros((len(waves), n, waves[0], model.inputs))  # x^0
         self.output = np.zeros((len(waves), n, waves[0], turn.width(model.outputs)))  # what is measured
@@ -156,7 +157,8 @@ class Pass:
         if self.schedule.exchange == "along":
             self._outgoing(None, self._incoming[: self.n])
         self.mixed.fill(0.0)
-        for (produce, layout, sums, consume), arguments, round_ in self.steps:
+        for place, ((produce, layout, sums, consume), arguments, round_) in enumerate(self.steps):
+            self.place = place
             for action, argument in zip(produce, arguments, strict=True):
                 action(argument)
             layout.exchange(transport, round_)
@@ -168,6 +170,12 @@ class Pass:
         if self.schedule.exchange == "along":
             self._wire.settle(self._incoming)
             np.copyto(self.mixed, self._sums.mixing(self._incoming))
+
+    def where(self) -> str:
+        """The round that is under way, in words."""
+        words = ", ".join(_in_words(field) for field in self.schedule.rounds[self.place].fields)
+        test = " of the test" if self.phase == "test" else ""
+        return f"round {self.place + 1} of {len(self.steps)}{test} ({words})"
 
     def _role(self, field: Field) -> tuple[str, int, int, int]:
         """What fields have in common that share their actions."""
@@ -342,3 +350,12 @@ class Pass:
                 gather.append(pattern.into(rows[:, columns], total, weights))
             received.append(total)
         return own, received, gather
+
+
+def _in_words(field: Field) -> str:
+    match field.kind:
+        case "slice":
+            return f"parameters {field.start} to {field.start + field.width - 1}"
+        case "consensus":
+            return f"parameters, consensus {field.step}"
+    return f"{field.kind} of layer {field.layer}, wave {field.wave + 1}"

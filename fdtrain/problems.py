@@ -252,7 +252,12 @@ def _awake(
             return theta
         z = oracle.output(graph, theta)
         if (z > 0).all():
-            theta[:, actor.offsets[-1]] *= mean / z.mean()
+            with np.errstate(all="ignore"):  # what overflows is reported
+                theta[:, actor.offsets[-1]] *= mean / z.mean()
+            if not np.isfinite(theta).all():
+                raise InputError(
+                    f"task.start: must be a mean of z that parameters can reach, found {mean:g}; lower it"
+                )
             return theta
     raise InputError(
         f"model.init: {_ATTEMPTS:,} draws of parameters, and by each of them z = 0 at some node; use another "

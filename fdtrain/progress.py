@@ -44,6 +44,7 @@ class Display:
         self._bar: Progress
         self._live: Live | None = None
         self._epochs = self._minibatches = 0
+        self._before = 0.0  # epochs of an earlier life of the run
         self._recent = deque[float](maxlen=RECENT)
         self._row: EpochRow | None = None
         self._since = self._shown = time.monotonic()
@@ -53,6 +54,12 @@ class Display:
         ranks_text = f"{ranks} rank{'s' if ranks > 1 else ''}"
         epochs_text = f", {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
         self._console.print(f"{name}: {nodes} nodes on {ranks_text}{epochs_text}", markup=False)
+
+    def resumed(self, done: int) -> None:
+        self._before = done / self._minibatches
+        epoch = (done - 1) // self._minibatches + 1
+        self._console.print(f"going on after mini-batch {done:,} (epoch {epoch})", markup=False)
+        self._since = time.monotonic()
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         self._console.print(comparison_table(comparisons))
@@ -91,8 +98,9 @@ class Display:
     def _say(self, text: str, done: float) -> None:
         """A line, after so many epochs or parts of one."""
         self._shown = time.monotonic()
-        left = self._elapsed() / done * (self._epochs - done)
-        self._console.print(f"{text}  {duration(left)} left")
+        since = done - self._before
+        left = f"  {duration(self._elapsed() / since * (self._epochs - done))} left" if since > 0 else ""
+        self._console.print(f"{text}{left}")
 
     def _show(self, done: float, lines: Sequence[str]) -> None:
         """The bar after so many epochs or parts of one, and the present figures."""
@@ -116,7 +124,8 @@ class Display:
         return time.monotonic() - self._since
 
     def _figures(self, row: EpochRow) -> str:
-        speed = row.rounds / self._elapsed() if self._elapsed() > 0 else math.nan
+        rounds = row.rounds * (1.0 - self._before / row.epoch)  # of this life
+        speed = rounds / self._elapsed() if self._elapsed() > 0 else math.nan
         text = figures(row)
         return f"{text}  disagreement {row.disagreement:.3g}  {speed:,.0f} rounds/s" if row.rounds else text
 
@@ -142,6 +151,9 @@ class Events:
 
     def started(self, name: str, nodes: int, ranks: int, epochs: int, minibatches: int = 0) -> None:
         self._send("started", name=name, nodes=nodes, ranks=ranks, epochs=epochs, minibatches=minibatches)
+
+    def resumed(self, done: int) -> None:
+        self._send("resumed", done=done)
 
     def verified(self, comparisons: Sequence[Comparison]) -> None:
         self._send("verified", comparisons=[asdict(comparison) for comparison in comparisons])
@@ -182,6 +194,8 @@ def _pass_on(event: str, content: dict[str, Any], observer: Observer) -> str | N
     match event:
         case "started":
             observer.started(**content)
+        case "resumed":
+            observer.resumed(**content)
         case "verified":
             observer.verified([Comparison(**comparison) for comparison in content["comparisons"]])
         case "minibatches":

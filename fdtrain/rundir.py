@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
 from fdtrain.measure import found_in
 from fdtrain.minibatches import MinibatchRow, averages, read_header, read_minibatches
-from fdtrain.outputs import contents, writing
+from fdtrain.outputs import contents, make_folder, writing
 from fdtrain.service import EpochRow, Outcome
 from fdtrain.topology import connectivity
 from fdtrain.topology.connectivity import Connectivity, cells
@@ -39,7 +42,13 @@ _CONTENTS = (
     "environment.json",
     "report.html",
 )
-_FOLDERS = ("figures", "logs")
+_FOLDERS = ("figures", "logs", "checkpoints")
+GROWING = (
+    "metrics.csv",
+    "minibatches.csv",
+    "timing.csv",
+    "connectivity.csv",
+)  # line by line, while the run goes on
 COMPLETE = "complete"  # the outcome of a run that reached its last epoch
 STOPPED = "stopped early"  # the outcome of a run that its configuration let end before begins like this
 
@@ -61,9 +70,49 @@ class RunDirectory:
         with writing(f"--out {path}"):
             if os.path.isdir(path):
                 cls(path).discard()
-            (path / "logs").mkdir(parents=True)
+            make_folder(path / "logs")
             (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
         return cls(path)
+
+    @classmethod
+    def existing(cls, path: Path) -> RunDirectory:
+        """The directory of a run that is there.
+
+        Raises:
+            InputError: it is none.
+        """
+        if not (path / "config.yaml").is_file():
+            found = "holds no config.yaml" if path.is_dir() else "is no directory"
+            raise InputError(f"--resume {path}: is not the directory of a run: it {found}")
+        return cls(path)
+
+    @contextmanager
+    def locked(self, patience: float = 10.0) -> Iterator[None]:
+        """Let no other process work on this run meanwhile; one that is about to end is waited for, so many seconds.
+
+        Raises:
+            InputError: another process works on it.
+        """
+        handle, start = os.open(self.path, os.O_RDONLY), time.monotonic()
+        try:
+            while not _lock(handle):
+                if time.monotonic() - start > patience:
+                    raise InputError(
+                        f"{self.path}: another process is at work on this run; wait for it, or end it"
+                    )
+                time.sleep(0.05)
+            yield
+        finally:
+            os.close(handle)
+
+    def begin_anew(self) -> None:
+        """Remove all that a run has left but its configuration, and what was said of its ends."""
+        for name in _CONTENTS:
+            if name not in ("config.yaml", "environment.json"):
+                (self.path / name).unlink(missing_ok=True)
+        for folder in (self.figures, self.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.logs.mkdir(exist_ok=True)
 
     def discard(self) -> None:
         """Remove a run that came to nothing."""
@@ -81,6 +130,11 @@ class RunDirectory:
     def logs(self) -> Path:
         """The folder of the ranks' logs."""
         return self.path / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
 
     @property
     def figures(self) -> Path:
@@ -273,6 +327,16 @@ class RunDirectory:
             writer.writerows(rows)
 
 
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
 def _exact(values: Iterable[int | float | None]) -> list[Any]:
     """Cells; floats with 17 significant digits."""
     return [f"{value:.17g}" if isinstance(value, float) else value for value in values]
@@ -322,6 +386,16 @@ def is_complete(path: Path) -> bool:
         return False
     outcome = content.get("outcome") if isinstance(content, dict) else None
     return isinstance(outcome, str) and (outcome == COMPLETE or outcome.startswith(STOPPED))
+
+
+def resumptions(path: Path) -> list[Any]:
+    """What ``environment.json`` says of how often, and where, the run in `path` was resumed."""
+    try:
+        content = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = content.get("resumptions") if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def write_json(file: Path, content: Any) -> None:

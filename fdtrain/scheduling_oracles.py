@@ -125,6 +125,13 @@ class SchedulingOracle(_ActorOracle):
         _, gradient = self._critic.loss_and_gradient(S, noisy, wanted, self._state.theta)
         self._state = self._steps.advance(self._state, None, gradient, self._lr)
 
+    def learned(self) -> reference.State:
+        return self._state
+
+    def go_on(self, learned: reference.State | None) -> None:
+        assert learned is not None
+        self._state = learned
+
     def output(self, graph: Graph, theta: Array) -> Array:
         z: Array = self._actor.forward(self._shift.of(graph), np.ones((1, graph.num_nodes, 1)), theta)[
             0, :, 0

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import partition
-from fdtrain.errors import DivergenceError
+from fdtrain.errors import DivergenceError, InputError, StoppedError
 from fdtrain.graph import Graph, Neighbourhood, neighbourhoods
 from fdtrain.job import Job
 from fdtrain.ledger import Ledger
 from fdtrain.measure import MSE, Measure
+from fdtrain.memory import Keeper, Memory
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.passes import Rows
+from fdtrain.snapshot import Snapshot, cut, join
 from fdtrain.tasks.base import DataService, Samples
 from fdtrain.topology.ahead import Ahead
-from fdtrain.training import Diverged, Log, Order, Report
+from fdtrain.training import Diverged, Log, Order, Report, Saved, State
 
 Array = NDArray[np.float64]
 
@@ -93,6 +96,8 @@ class Topology(Protocol):
 class Critic(Protocol):
     """Predicts who is chosen, and so what z does to the utility (SPEC §6 C)."""
 
+    state: Any  # numbers, texts and arrays
+
     def sensitivity(self, graph: Graph, z: Array) -> Array:
         """|V| ∂(objective)/∂z at z [V, w], of every sample by itself."""
 
@@ -127,13 +132,12 @@ class Host:
         self.owner = partition.block(len(theta), ranks)
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
         self._on_epoch, self._plateau = on_epoch, plateau
-        self._failure: DivergenceError | None = None
+        self._failure: DivergenceError | StoppedError | None = None
         self._dealt: Graph | None = None  # the graph that was served last
         self._hoods: list[Neighbourhood] = []
-        self._train_measure: list[float] = []  # of the epoch's mini-batches so far
-        self._minibatches = 0  # that were reported, of all epochs
-        self._baselines: dict[int, Mapping[str, float]] = {}  # of mini-batches not yet reported
-        self._tested: dict[int, Mapping[str, float]] = {}  # baselines by test mini-batch
+        self._memory = Memory()
+        self.keeper: Keeper | None = None
+        self._saved: Sequence[Saved] = ()
 
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
         return [(ids, self.outcome.theta[ids]) for ids in self._ids]
@@ -168,7 +172,7 @@ class Host:
         samples = self.data.minibatch(t, chosen, self.topology.graph(t))
         self._batch = len(chosen)
         if self.job.log_every is not None:
-            self._baselines[t] = self.data.baselines(t)
+            self._memory.baselines[t] = self.data.baselines(t)
         return self._cut(samples)
 
     def criticise(self, reports: Sequence[Array]) -> Sequence[Array]:
@@ -191,12 +195,9 @@ class Host:
 
     def compare_on_test(self, k: int) -> None:
         """Let other methods do test mini-batch k, the first time that it is used."""
-        if k not in self._tested:
-            self._tested[k] = self.data.test_baselines(k)
-            self.outcome.test_baselines = {
-                name: float(np.mean([found[name] for found in self._tested.values()]))
-                for name in self._tested[k]
-            }
+        if k not in self._memory.tested:
+            self._memory.tested[k] = self.data.test_baselines(k)
+            self.outcome.test_baselines = self._memory.test_baselines()
 
     def begin(self, epoch: int) -> Order | None:
         return None if self._failure or self.outcome.stopped else self.data.order(epoch)
@@ -210,15 +211,22 @@ class Host:
         """Σ_b ℓ_i [n, mini-batches] of every rank."""
         job, losses, rows = self.job, self._assemble(parts), []
         for loss in losses.T:
-            k = len(self._train_measure)
+            k = len(self._memory.measures)
             samples = min(job.batch, job.train_samples - k * job.batch)
-            measure = job.loss.combine(job.loss.measure(loss, samples))
-            self._train_measure.append(measure)
-            baselines = self._baselines.pop(self._minibatches, {})
-            self._minibatches += 1
-            rows.append(MinibatchRow(self._minibatches, measure, baselines, self.measure))
+            up = self._up(self._memory.minibatches)
+            measure = job.loss.combine(job.loss.measure(loss[up], samples))
+            self._memory.measures.append(measure)
+            baselines = self._memory.baselines.pop(self._memory.minibatches, {})
+            self._memory.minibatches += 1
+            rows.append(MinibatchRow(self._memory.minibatches, measure, baselines, self.measure))
         if rows and job.log_every is not None:
             self.enter_minibatches(rows)
+
+    def _up(self, t: int) -> NDArray[np.bool_]:
+        """Which nodes [V] are not down in mini-batch t: only they are measured."""
+        nodes = np.arange(len(self.owner))
+        up = np.ones(len(nodes), dtype=np.bool_)
+        return up if self.job.channel is None else ~self.job.channel.crashed(t, nodes)
 
     def _notice(self, diverged: Sequence[Diverged | None]) -> None:
         seen = [found for found in diverged if found is not None]
@@ -242,7 +250,7 @@ class Host:
         train = outcome.ledger.total["train"]
         row = EpochRow(
             epoch + 1,
-            float(np.mean(self._train_measure)),
+            float(np.mean(self._memory.measures)),
             job.loss.combine(outcome.node_loss),
             disagreement(outcome.theta),
             train.rounds,
@@ -250,7 +258,7 @@ class Host:
             train.link_bytes,
             self.measure,
         )
-        self._train_measure = []
+        self._memory.measures = []
         self._notice([report.diverged for report in reports])
         self.enter(row)
 
@@ -270,6 +278,57 @@ class Host:
         if self.on_minibatches is not None:
             self.on_minibatches(rows)
 
+    def save(self, t: int, states: Sequence[State], stop: int) -> None:
+        snapshots = [state.snapshot for state in states if state.snapshot is not None]
+        problem = next((state.problem for state in states if state.problem), None)
+        if any(state.diverged for state in states):  # the run ends with this epoch
+            problem = "training diverged"
+        if problem is None:
+            try:
+                ledger = Ledger.merged([state.ledger for state in states])
+                self.keep(t, {"snapshot": join(snapshots, self._ids).as_dict(), "ledger": ledger.as_dict()})
+            except InputError as error:
+                problem = str(error)
+        if problem is not None and self.keeper is not None:
+            self.keeper.refuse(t, problem)
+        if stop:
+            self.stop(t, stop)
+
+    def keep(self, t: int, content: Mapping[str, Any]) -> None:
+        """Write a checkpoint after t mini-batches: `content`, of training, and what this service remembers."""
+        if self.keeper is not None:
+            watch, critic = self._plateau, self.critic
+            host = {
+                "memory": self._memory.as_dict(),
+                "plateau": None if watch is None else [watch.best, watch.since],
+                "critic": None if critic is None else critic.state,
+            }
+            self.keeper.write(t, {**content, "host": host})
+
+    def stop(self, t: int, number: int) -> None:
+        """End the job after t mini-batches, because of signal `number`."""
+        if self._failure is None:
+            name, epoch = signal.Signals(number).name, self.job.place(t)[0] + 1
+            self._failure = StoppedError(f"stopped by {name} after mini-batch {t:,} (epoch {epoch})", number)
+
+    def take_up(self, content: Mapping[str, Any], rows: Sequence[EpochRow]) -> None:
+        """Go on from what :meth:`keep` has written, with the metrics of the epochs before."""
+        host, watch = content["host"], self._plateau
+        self._memory = Memory.from_dict(host["memory"])
+        self.outcome.rows.extend(rows)
+        self.outcome.test_baselines = self._memory.test_baselines()
+        if watch is not None:
+            watch.best, watch.since = host["plateau"]
+        if self.critic is not None:
+            self.critic.state = host["critic"]
+        if "snapshot" in content:
+            parts = cut(Snapshot.from_dict(content["snapshot"]), self._ids)
+            ledgers = [Ledger.from_dict(content["ledger"]), *[None] * (len(parts) - 1)]
+            self._saved = [Saved(part, ledger) for part, ledger in zip(parts, ledgers, strict=True)]
+
+    def saved(self) -> Sequence[Saved]:
+        return self._saved
+
     def _explain(self, row: EpochRow, metric: str) -> DivergenceError:
         """Parameters are finite, but so large that a metric is not."""
         sizes = np.abs(self.outcome.theta)
@@ -287,6 +346,7 @@ class Host:
 
         Raises:
             DivergenceError: naming the epoch, the node and the layer.
+            StoppedError: a signal asked for it.
         """
         if self._failure is not None:
             raise self._failure

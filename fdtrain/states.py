@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,9 @@ def flatten(state: Any, nodes: int, name: str = "state") -> Values:
 
     def note(place: str, value: Any) -> Any:
         if _is_scalar(value):
-            found.scalars[place] = np.array(value)[()] if isinstance(value, np.ndarray) else value
+            found.scalars[place] = cast(
+                Scalar, np.array(value)[()] if isinstance(value, np.ndarray) else value
+            )
         elif value.shape[0] != nodes:
             raise InputError(
                 f"{place} is an array {list(value.shape)} for {nodes} node{'s' * (nodes != 1)}; the first axis of an "
@@ -111,6 +113,11 @@ def check_same(first: Any, second: Any, name: str = "state") -> None:
         return None
 
     mapped(compare, name, first, second)
+
+
+def alike(one: Scalar, other: Scalar) -> bool:
+    """Whether two scalars are the same, also where they are NaN."""
+    return type(one) is type(other) and (one == other or (one != one and other != other))
 
 
 def mapped(function: Callable[..., Any], name: str, *states: Any) -> Any:

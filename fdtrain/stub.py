@@ -12,8 +12,6 @@ import sys
 
 def main(address: str, arguments: list[str]) -> int:
     """Have the rank forked; return its exit status (or die of its signal)."""
-    server = socket.socket(socket.AF_UNIX)
-    server.connect(address)
     files = []
     for name in os.listdir("/proc/self/fd"):
         number = int(name)
@@ -21,8 +19,7 @@ def main(address: str, arguments: list[str]) -> int:
             os.fstat(number)
         except OSError:
             continue  # the listing's own
-        if number != server.fileno():
-            files.append(number)
+        files.append(number)
     umask = os.umask(0)
     os.umask(umask)
     request = {
@@ -34,6 +31,8 @@ def main(address: str, arguments: list[str]) -> int:
         "processors": sorted(os.sched_getaffinity(0)),
     }
     header = json.dumps(request).encode() + b"\n"
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(address)  # now that all is ready: the server waits for what is said
     sent = socket.send_fds(server, [header], files)
     server.sendall(header[sent:])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

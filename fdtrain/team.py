@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fdtrain.errors import MessageTimeoutError
 from fdtrain.transport.base import Control, Transport
 from fdtrain.transport.loopback import LoopbackHub
 
@@ -18,17 +19,18 @@ class Team:
         self.transport, self.control = transport, control
         self.rank, self.size = transport.rank, transport.size
         self.logs: Path | None = None  # where this rank writes its log, once rank 0 has told
+        self.minibatch: int | None = None  # that is being trained, if any
         self._failed = False  # whether all ranks have raised rank 0's error
 
-    def share(self, make: Callable[..., Any], *arguments: Any) -> Any:
-        """What rank 0 makes from `arguments`, on every rank.
+    def share(self, make: Callable[..., Any], *arguments: Any, what: str = "the next order") -> Any:
+        """What rank 0 makes from `arguments`, on every rank; `what` that is, in words.
 
         If making it fails, all ranks raise the error, or none.
         """
-        return self.deal(lambda: [make(*arguments)] * self.size)
+        return self.deal(lambda: [make(*arguments)] * self.size, what=what)
 
-    def deal(self, make: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
-        """The rank's own of what rank 0 makes from `arguments` for everybody.
+    def deal(self, make: Callable[..., Sequence[Any]], *arguments: Any, what: str = "its part") -> Any:
+        """The rank's own of what rank 0 makes from `arguments` for everybody; `what` that is, in words.
 
         If making it fails, all ranks raise the error, or none.
         """
@@ -40,7 +42,11 @@ class Team:
                 self._failed = True
                 self.control.scatter([_Failure(error)] * self.size)
                 raise
-        item = self.control.scatter(items)
+        try:
+            item = self.control.scatter(items)
+        except MessageTimeoutError as late:
+            late.add_note(what)
+            raise
         if isinstance(item, _Failure):
             raise item.error
         return item

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import stopping
 from fdtrain.engine import Engine
+from fdtrain.errors import InputError
 from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
 from fdtrain.ledger import Ledger
 from fdtrain.passes import Rows
+from fdtrain.snapshot import Snapshot
 from fdtrain.team import Team
 from fdtrain.turns import make_turn
 
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
+
+_LOSSES = (
+    "losses"  # the snapshot's rows that are no engine's: Σ_b ℓ_i of mini-batches of which rank 0 was not told
+)
 
 
 class Diverged(NamedTuple):
@@ -47,6 +55,23 @@ class Report:
     gradient: Array  # [n, p] of the last mini-batch
     ledger: Ledger
     diverged: Diverged | None
+
+
+@dataclass(frozen=True)
+class State:
+    """What a rank tells rank 0 so that others can go on from here."""
+
+    snapshot: Snapshot | None  # None: there is a problem
+    ledger: Ledger
+    diverged: Diverged | None
+    problem: str = ""
+
+
+class Saved(NamedTuple):
+    """What a rank is handed to go on."""
+
+    snapshot: Snapshot
+    ledger: Ledger | None  # the counts of all ranks, on one of them
 
 
 class Service(Protocol):
@@ -79,32 +104,43 @@ class Service(Protocol):
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         """Take in the ranks' reports."""
 
+    def save(self, t: int, states: Sequence[State], stop: int) -> None:
+        """Keep what the ranks have after t mini-batches; `stop`: the signal that ends the run here, or 0."""
+
+    def saved(self) -> Sequence[Saved]:
+        """What was kept before."""
+
 
 def train(job: Job, team: Team, service: Service | None = None) -> None:
     """Run `job` on this rank; rank 0 has the `service`.
 
+    A run that is asked to stop (:mod:`fdtrain.stopping`) does so on all ranks after the same mini-batch.
+
     Raises:
-        InputError: on all ranks, when the topology service finds no usable graph.
+        InputError: on all ranks, when the topology service finds no usable graph, or what was saved does not fit.
     """
     serve = cast(Service, service)  # called on rank 0 only
-    ids, theta = team.deal(lambda: serve.parameters())
+    ids, theta = team.deal(lambda: serve.parameters(), what="initial parameters")
     engine = make_engine(job, team, serve, theta)
-    rows = None if job.streamed else team.deal(lambda: serve.dataset())
+    rows = None if job.streamed else team.deal(lambda: serve.dataset(), what="samples")
     diverged: Diverged | None = None
-    t = 0
-    for epoch in range(job.epochs):
-        order = None if t == job.limit else team.share(lambda e: serve.begin(e), epoch)
+    t, losses = job.done, _go_on(engine, job, team, serve) if job.done else list[Array]()
+    first, place = job.place(t)
+    for epoch in range(first, job.epochs):
+        if t == job.limit:
+            break
+        order = team.share(lambda e: serve.begin(e), epoch, what="the order of samples")
         if order is None:
             break
-        losses: list[Array] = []
-        for chosen in job.batches(order):
+        for chosen in job.batches(order, place):
             if t == job.limit:
                 break
+            team.minibatch = t
             tested = rows is None and t % job.minibatches == 0  # since the last one, maybe on other graphs
             if job.rewires_at(t) or tested:
-                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t))
+                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t, what="topology"))
             if rows is None:
-                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
+                part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen, what="samples")
             else:
                 part = Rows(rows[0].x[:, chosen], rows[0].y[:, chosen])
             losses.append(engine.minibatch(job.schedule(len(chosen)), part))
@@ -112,23 +148,71 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
                 diverged = _locate(t, engine, ids)
             t += 1
             if len(losses) == job.log_every:
-                logs = team.control.gather(Log(np.stack(losses, axis=1), diverged))
+                logs = team.control.gather(Log(_stacked(losses, len(ids)), diverged))
                 losses = []
                 if not team.share(lambda logs: serve.log(logs), logs):
                     return
-        test_loss = np.zeros(len(ids))
-        for k in range(job.test_minibatches):
-            if rows is None:
-                hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k)
-                _rewire(engine, job, hood)
-            else:
-                part = rows[1]
-            test_loss += engine.infer(job.test_schedule, part)
-        train_loss = np.stack(losses, axis=1) if losses else np.zeros((len(ids), 0))
-        report = Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)
+            stop = team.control.vote(stopping.requested())
+            if stop or job.saves_after(t):
+                states = team.control.gather(_state(engine, losses, diverged))
+                if states is not None:
+                    serve.save(t, states, stop)
+                if stop:
+                    return
+        report = _report(engine, job, team, serve, t, rows, losses, diverged)
         reports = team.control.gather(report)
         if reports is not None:
             serve.end(epoch, reports)
+        losses, place = [], 0
+
+
+def _report(
+    engine: Engine,
+    job: Job,
+    team: Team,
+    serve: Service,
+    t: int,
+    rows: tuple[Rows, Rows] | None,
+    losses: Sequence[Array],
+    diverged: Diverged | None,
+) -> Report:
+    """Test after t mini-batches, and tell of the epoch."""
+    test_loss = np.zeros(engine.n)
+    for k in range(job.test_minibatches):
+        if rows is None:
+            hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k, what="test samples")
+            _rewire(engine, job, hood)
+        else:
+            part = rows[1]
+        test_loss += engine.infer(job.test_schedule, part)
+    train_loss = _stacked(losses, engine.n)
+    return Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)
+
+
+def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
+    """Take up what was saved after ``job.done`` mini-batches; return the losses that rank 0 had not yet heard."""
+    _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1, what="topology"))
+    saved: Saved = team.deal(lambda: serve.saved(), what="what was saved")
+    snapshot = saved.snapshot
+    losses = snapshot.nodes[_LOSSES]
+    engine.restore(
+        replace(snapshot, nodes={k: v for k, v in snapshot.nodes.items() if k != _LOSSES}), saved.ledger
+    )
+    return [*np.ascontiguousarray(losses.T)]
+
+
+def _state(engine: Engine, losses: Sequence[Array], diverged: Diverged | None) -> State:
+    ledger = copy.deepcopy(engine.settle())
+    try:
+        snapshot = engine.snapshot()
+    except InputError as error:
+        return State(None, ledger, diverged, str(error))
+    snapshot.nodes[_LOSSES] = _stacked(losses, engine.n)
+    return State(snapshot, ledger, diverged)
+
+
+def _stacked(losses: Sequence[Array], nodes: int) -> Array:
+    return np.stack(losses, axis=1) if losses else np.zeros((nodes, 0))
 
 
 def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ def read_weights(file: Path, graph: Graph) -> Array:
         raise InputError(
             f"{file}: unknown suffix {file.suffix!r}; weights are in a {', '.join(readers)} file"
         )
+    if os.path.exists(file) and not os.path.isfile(file) and not os.path.isdir(file):
+        raise InputError(f"{file}: is a pipe or a device; give a file")  # reading might never end
     try:
         raw = file.read_bytes()
     except (OSError, ValueError) as error:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from mpi4py import MPI
 
-from fdtrain.errors import InputError
+from fdtrain import limits, stopping
+from fdtrain.errors import InputError, MessageTimeoutError, StoppedError
 from fdtrain.launcher import INSTALL_HINT, launched_rank, launched_size
+from fdtrain.stacks import Stacks
 from fdtrain.team import Team
 from fdtrain.training import follow
 from fdtrain.transport.mpi import MpiControl, MpiTransport
-
-DEADLINE_VARIABLE = "FDTRAIN_DEADLINE"  # seconds
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,39 +34,68 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    text = os.environ.get(DEADLINE_VARIABLE, "120")
     try:
-        deadline = float(text)
-    except ValueError:
-        deadline = 0.0
-    if not 0 < deadline < math.inf:
+        deadline = limits.deadline()
+    except InputError as error:
         if world.Get_rank() == 0:
-            print(
-                f"error: {DEADLINE_VARIABLE}: must be a number of seconds > 0, found '{text}'",
-                file=sys.stderr,
-            )
+            print(f"error: {error}", file=sys.stderr)
         return 2
-    team = Team(MpiTransport(world.Dup(), deadline), MpiControl(world.Dup()))
+    if arguments[:1] == ["run"]:
+        stopping.install(second_ends=False)
+    control = MpiControl(world.Dup(), deadline)
+    transport = MpiTransport(world.Dup(), deadline)
+    team = Team(transport, control)
+    stacks: Stacks | None = None
     try:
-        if team.rank == 0:
-            from fdtrain.cli import run_command
-
-            status = run_command(arguments, team)
-            team.dismiss()
-            return status
-        follow(team)
-        return 0
+        stacks = Stacks(control)
+        transport.on_late = control.on_late = partial(_collect, team, stacks)
+        status = _work(arguments, team)
+        control.settle()
+        return status
     except InputError:  # rank 0 raises the same, and says it
         return 2
+    except StoppedError as stop:
+        return stopping.exit_status(stop.signal)
     except BaseException as error:
         try:
-            _report(team, error)
+            if isinstance(error, MessageTimeoutError) and stacks is not None:
+                if stacks.file is not None:  # otherwise another rank says it
+                    _report(team, _what_is_missing(team, error, stacks), error)
+            else:
+                _report(team, _in_a_line(error), error)
         finally:
             world.Abort(1)
         raise
 
 
-def _report(team: Team, error: BaseException) -> None:
+def _work(arguments: Sequence[str], team: Team) -> int:
+    if team.rank > 0:
+        follow(team)
+        return 0
+    from fdtrain.cli import run_command
+
+    status = run_command(arguments, team)
+    team.dismiss()
+    return status
+
+
+def _collect(team: Team, stacks: Stacks) -> None:
+    stacks.collect(team.logs)
+
+
+def _what_is_missing(team: Team, late: MessageTimeoutError, stacks: Stacks) -> str:
+    """Which message in which round of which mini-batch, what those ranks do that do not wait, where stacks are."""
+    where = [] if team.minibatch is None else [f"mini-batch {team.minibatch + 1}"]
+    where += getattr(late, "__notes__", [])
+    parts = [": ".join(filter(None, [str(late), ", ".join(where)])), stacks.busy]
+    return "; ".join([*filter(None, parts), f"stacks of all ranks in {stacks.file}"])
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join("".join(traceback.format_exception_only(error)).split())
+
+
+def _report(team: Team, reason: str, error: BaseException) -> None:
     text = "".join(traceback.format_exception(error))
     place = "standard error"
     try:
@@ -79,7 +107,6 @@ def _report(team: Team, error: BaseException) -> None:
         place = str(log)
     except OSError:
         sys.stderr.write(text)
-    reason = "".join(traceback.format_exception_only(error)).strip().replace("\n", " ")
     print(f"error: rank {team.rank} failed: {reason}; traceback in {place}", file=sys.stderr, flush=True)
 
 

@@ -10,6 +10,9 @@ import yaml
 
 from fdtrain.errors import InputError
 
+MAX_BYTES = 4_000_000  # of a file; the loader takes seconds for a megabyte
+MAX_DEPTH = 50  # sections within sections
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 with two of its traps removed: ``1e-3`` is a number, and a key may stand only once."""
@@ -41,13 +44,16 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, max_bytes: float = MAX_BYTES) -> dict[str, Any]:
     """The content of a YAML file, not checked against any schema.
 
     Raises:
-        InputError: it cannot be read, is no valid YAML, or no mapping.
+        InputError: it cannot be read, is larger than `max_bytes`, no valid YAML, or no mapping.
     """
     try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InputError(f"{path}: must be a file of at most {max_bytes:,} bytes, found {size:,}")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -65,11 +71,20 @@ def parse(text: str, source: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+    except Exception as error:  # a value that is not what its tag says makes the loader raise anything
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        problem = " ".join(str(getattr(error, "problem", None) or _cause(error)).split())
         raise InputError(f"{source}{where}: not valid YAML: {problem}") from None
+
+
+def _cause(error: Exception) -> str:
+    """What a loader meant that is no YAML error: of these, some say only which Python operation failed."""
+    if isinstance(error, RecursionError):
+        return "lists or mappings are nested too deeply"
+    if isinstance(error, KeyError | AttributeError | IndexError):
+        return "a value is not what its !!tag says"
+    return str(error)
 
 
 def dump(content: Any) -> str:
@@ -84,9 +99,11 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         InputError: it does not look like that, or goes into what is no section.
     """
     key, equals, value = override.partition("=")
+    source = f"override '{override if len(override) <= 200 else override[:199] + '…'}'"
     if not equals or not all(key.split(".")):
-        raise InputError(f"override '{override}': must look like section.key=value, e.g. training.epochs=5")
-    source = f"override '{override}'"
+        raise InputError(f"{source}: must look like section.key=value, e.g. training.epochs=5")
+    if key.count(".") >= MAX_DEPTH:
+        raise InputError(f"{source}: no key is so deep; it must look like section.key=value")
     assign(content, key, parse(value, source), source)
 
 

@@ -20,7 +20,7 @@ fi
 
 # Ranks share the cores already: no threads inside a rank. -x carries a variable to the other hosts.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-export FDTRAIN_DEADLINE="${FDTRAIN_DEADLINE:-120}"
+export FDTRAIN_DEADLINE="${FDTRAIN_DEADLINE:-300}"
 options=(--hostfile "$hosts" -n "$ranks" -x OMP_NUM_THREADS -x OPENBLAS_NUM_THREADS -x FDTRAIN_DEADLINE)
 if [ "$ranks" -gt "$slots" ]; then
     export OMPI_MCA_mpi_yield_when_idle=1

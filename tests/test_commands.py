@@ -28,8 +28,8 @@ GRAPH = "topology={kind: file, path: graph.edges}"
         (["topology={kind: erdos_renyi, nodes: 9, p: 0.0}"], "no connected graph in 100 draws"),
         (["topology={kind: erdos_renyi, nodes: 1000000, p: 0.5}"], "small enough for 50,000,000 edges"),
         (
-            ["topology={kind: erdos_renyi, nodes: 9, p: 0.0, connected: false}"],
-            "node 0 has weighted degree 0 (it hears nobody",
+            ["topology={kind: random_matching, nodes: 9, connected: true}"],
+            "topology: connected: random_matching moves, and may be disconnected at any time",
         ),
         ([GRAPH, "loop"], "self-loop"),
         ([GRAPH, "twice"], "is on line 1 already; keep one"),

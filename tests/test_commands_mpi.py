@@ -27,12 +27,28 @@ task: {train_samples: 30, test_samples: 5}
 training: {epochs: 2, batch: 12, wave: %d}
 optimizer: {kind: d_sgd, lr: 1e-3, mixing: {kind: laplacian, beta: 1e-3}}
 """
+MOVING = """{kind: random_direction, nodes: 12, area: 100, speed: 5, travel: [5, 20],
+  radio: {kind: log_distance, shadowing: 4, sensitivity: -80}}"""
 
 
 def write_config(folder: Path, *, redrawn: bool = False, wave: int = 1) -> Path:
     path = folder / "config.yaml"
     path.write_text(BASE % (", redraw: {every: 1}" if redrawn else "", wave))
     return path
+
+
+def test_same_bits_on_a_network_that_moves(tmp_path: Path) -> None:
+    """Most nodes are alone, and everybody is at some time."""
+    config, found = tmp_path / "config.yaml", {}
+    config.write_text((BASE % ("", 4)).replace("{kind: barabasi_albert, nodes: 12, m: 2}", MOVING))
+    for ranks in ("1", "2", "3"):
+        out = tmp_path / ranks
+        result = fdtrain("run", str(config), "--ranks", ranks, "--out", str(out), "--no-figures")
+        assert result.returncode == 0, result.stderr
+        files = [(out / name).read_text() for name in ("metrics.csv", "connectivity.csv")]
+        found[ranks] = theta(out).tobytes(), files
+    assert found["1"] == found["2"] == found["3"]
+    assert " nodes alone on average" in result.stdout
 
 
 @pytest.mark.parametrize("redrawn", [False, True], ids=["static", "redrawn"])

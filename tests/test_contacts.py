@@ -209,6 +209,23 @@ def test_a_trace_that_was_cut_short_is_read_or_refused_in_one_line(write: Write)
     assert {29, 31, 36} <= {*refused}  # a second line with fewer columns
 
 
+def test_a_damaged_trace_is_read_or_refused_in_one_line(write: Write) -> None:
+    draws, outcomes = np.random.default_rng(8), {True: 0, False: 0}
+    text = b"start,end,i,j\n0,10,ada,ben\n5,25,ben,cleo\n30,31.5,ada,cleo\n"
+    for _ in range(500):
+        damaged = bytearray(text)
+        for at in draws.integers(0, len(text), draws.integers(1, 3)):
+            damaged[at] = draws.choice([0, 10, 32, 34, 35, 44, 45, 57, 101, 255, draws.integers(256)])
+        try:
+            found = graphs(write(bytes(damaged)), 2, seconds=20)
+        except InputError as error:
+            outcomes[False] += "\n" not in str(error)
+        else:
+            outcomes[True] += found[0].num_nodes >= 2
+    assert sum(outcomes.values()) == 500
+    assert min(outcomes.values()) > 50
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "none.csv", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(InputError, match=f"cannot be read: {words}"):

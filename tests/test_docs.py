@@ -18,6 +18,7 @@ import yaml
 from fdtrain import cli, config, resources, yamlfile
 from fdtrain.driver import run
 from fdtrain.experiment import build
+from fdtrain.rundir import is_complete
 from fdtrain.sweep import plan
 
 ROOT = Path(__file__).parent.parent
@@ -111,6 +112,16 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
     subcommand = GROUP.commands[command]
     given = subcommand.make_context(command, list(rest)).params  # raises when the command line is wrong
     overrides, options = list(given.get("overrides") or []), []
+    if given.get("resume") is not None:
+        run(
+            config.load(resources.find_config("ci/smoke"), ["checkpoint.every=2"]),
+            out=given["resume"],
+            overwrite=True,
+        )
+        (given["resume"] / "environment.json").unlink()
+        assert cli.main([command, *rest, "--ranks", "1", "--no-figures"]) == 0
+        assert is_complete(given["resume"])
+        return
     if command in ("run", "verify", "bench"):
         settings = config.load(resources.find_config(given["config_name"]), overrides)
         nodes = build(settings, allow_plugins=given["allow_plugins"]).nodes

@@ -385,7 +385,7 @@ def test_an_interrupted_run_says_what_there_is(
 ) -> None:
     path, finished = tmp_path / "run", list[int | None]()
 
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         run = RunDirectory.create(path, "name: test\n", overwrite=True)
         if finished[-1] is not None:
             run.append_minibatches(minibatch_rows(1200))

@@ -15,7 +15,8 @@ from fdtrain import config, reference
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.topology import MovingSource, TopologyService
-from fdtrain.topology.mobility import Directions, Velocities, Waypoints, fold, mean_distance
+from fdtrain.topology.legs import Directions, Waypoints, mean_distance
+from fdtrain.topology.mobility import Velocities, fold
 from fdtrain.topology.radio import LogDistance
 from fdtrain.topology.switching import _maximal
 
@@ -81,9 +82,9 @@ def test_redraw_says_after_how_many_mini_batches_a_step_comes(kind: str) -> None
 @pytest.mark.parametrize("kind", ["random_waypoint", "random_direction", "gauss_markov", "markov_edges"])
 def test_a_hundred_thousand_steps_take_seconds(kind: str) -> None:
     moving = service(kind, nodes=100)
-    started = time.perf_counter()
+    started = time.process_time()
     moving.graph(100_000)
-    assert time.perf_counter() - started < 20  # about 0.01, 0.01, 0.4 and 2.5
+    assert time.process_time() - started < 15  # about 0.01, 0.01, 0.4 and 2.5
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -111,14 +112,14 @@ def test_a_configuration_is_read_again_as_it_was_written(name: str, tmp_path: An
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"kind": "random_waypoint", "speed": [0, 5]}, "topology.speed: must be more than 0, found 0"),
-    ({"kind": "random_waypoint", "speed": [5, 1]}, "topology.speed: must be a number of at least 0, or [low, high]"),
+    ({"kind": "random_waypoint", "speed": [0, 5]}, "topology.speed: must be more than 0, at least 1e-6, found 0"),
+    ({"kind": "random_waypoint", "speed": [5, 1]}, "topology.speed: must be a number from 0 to 1e9, or [low, high]"),
     ({"kind": "random_waypoint", "speed": "fast"}, "topology.speed: must be a number or a list of two, found 'fast'"),
     ({"kind": "random_waypoint", "speed": [1, 2, 3]}, "topology.speed: must be a number or a list of two"),
     ({"kind": "random_waypoint", "speed": True}, "topology.speed: must be a number or a list of two"),
     ({"kind": "random_waypoint", "speed": float("nan")}, "topology.speed: must be a number or a list of two"),
-    ({"kind": "random_waypoint", "pause": -1}, "topology.pause: must be a number of at least 0"),
-    ({"kind": "random_waypoint", "area": 0}, "topology.area: must be more than 0 and at most 1e9 metres"),
+    ({"kind": "random_waypoint", "pause": -1}, "topology.pause: must be a number from 0 to 1e9"),
+    ({"kind": "random_waypoint", "area": 0}, "topology.area: must be from 1e-3 to 1e9 metres"),
     ({"kind": "random_waypoint", "area": [10, float("inf")]}, "topology.area: must be a number or a list of two"),
     ({"kind": "random_waypoint", "step": 0}, "topology.step"),
     ({"kind": "random_waypoint", "nodes": 0}, "topology.nodes"),
@@ -132,6 +133,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"kind": "random_waypoint", "nodes": 5001, "radio": {"kind": "log_distance", "shadowing": 1}},
         "nodes: must be at most 5,000 with shadowing, found 5001",
     ),
+    ({"kind": "random_waypoint", "nodes": 100_000}, "for 50,000,000 edges, found 100000"),
+    ({"kind": "random_waypoint", "step": 1e6, "pause": 0}, "step: must be at most 1,000 legs of a node"),
+    ({"kind": "random_direction", "travel": 1e-5, "pause": 0}, "step: must be at most 1,000 legs of a node"),
+    ({"kind": "markov_edges", "nodes": 3001}, "nodes: must be at most 3,000 without a base, found 3001"),
     ({"kind": "random_direction", "travel": [0, 5]}, "topology.travel: must be more than 0"),
     ({"kind": "gauss_markov", "alpha": 1.1}, "topology.alpha"),
     ({"kind": "gauss_markov", "mean_speed": 0, "std": 0}, "mean_speed: must be more than 0, or std more than 0"),

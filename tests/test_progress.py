@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -64,6 +65,28 @@ def test_events_replayed_show_the_same() -> None:
         assert replay(line, display) is None
     without_speed = [line.split("  disagreement")[0] for line in stream.getvalue().splitlines()]
     assert without_speed == [line.split("  disagreement")[0] for line in shown(terminal=False).splitlines()]
+
+
+@pytest.mark.parametrize("through_events", [False, True])
+def test_what_a_resumed_run_did_before_is_not_in_its_speed(
+    monkeypatch: pytest.MonkeyPatch, through_events: bool
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream, pipe = io.StringIO(), io.StringIO()
+    display = Display(Console(file=stream, width=110, highlight=False))
+    observer: Display | Events = Events(pipe) if through_events else display
+    observer.started("demo", 7, 2, 5, 100)
+    observer.resumed(400)
+    for line in pipe.getvalue().splitlines():
+        assert replay(line, display) is None
+    now[0] = 10.0
+    display.epoch(ROWS[3])
+    display.epoch(ROWS[4])
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "going on after mini-batch 400 (epoch 4)"
+    assert lines[2].endswith(" 0 rounds/s")  # all of this epoch was there
+    assert lines[3].endswith(" 10 rounds/s  0 s left")
 
 
 def test_an_error_event_is_returned_and_other_lines_are_ignored() -> None:

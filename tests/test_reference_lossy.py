@@ -603,8 +603,23 @@ def log_of(
     return messages, mixings
 
 
-def arrived(messages: list[Message], i: int, j: int, k: int, by: int) -> list[Message]:
-    return [m for m in messages if (m.i, m.j) == (i, j) and m.due <= by and k in m.numbers]
+def arrived(
+    problem: Problem,
+    messages: list[Message],
+    rounds: int,
+    where: tuple[int, int, int],
+    by: int,
+    *,
+    held: bool,
+) -> list[Message]:
+    """On the link to i from j, with number k; the link was there until they came or, where `held`, until now."""
+    i, j, k = where
+
+    def there(first: int, last: int) -> bool:
+        return all(problem.network(t)[0][i, j] for t in range(first // rounds, last // rounds + 1))
+
+    found = [m for m in messages if (m.i, m.j) == (i, j) and m.due <= by and k in m.numbers]
+    return [m for m in found if there(m.R, by if held else m.due)]
 
 
 @pytest.mark.parametrize(
@@ -618,7 +633,9 @@ def test_mixing_is_what_the_log_of_messages_says(policy: str, scheme: str, how: 
     problem = Problem(sizes=(1, 2), activations=("tanh",), nodes=nodes, batch=3, wave=1, seed=3)
     parameters = ref.FieldChannel(ref.Independent(0.3), ref.Geometric(1.5, 7), policy)
     channel = ref.Channel(12, None, parameters=parameters)
-    messages, mixings = log_of(problem, channel, problem.schedule("d_sgd", scheme, **how)[1], count)
+    rounds = problem.schedule("d_sgd", scheme, **how)[1]
+    messages, mixings = log_of(problem, channel, rounds, count)
+    length = len(rounds)
     rows, weights = [problem.theta], [np.ones_like(problem.theta)]
     sums: dict[tuple[int, int, int], list[float]] = {}  # of i, j, number: after every mixing
     taken: dict[tuple[int, int, int], float] = {}
@@ -630,7 +647,8 @@ def test_mixing_is_what_the_log_of_messages_says(policy: str, scheme: str, how: 
         for i, k in np.ndindex(*row.shape):
             mixed[i, k], mixed_weight[i, k] = W[i, i] * weight[i, k] * row[i, k], W[i, i] * weight[i, k]
             for j in set(range(nodes)) - {i}:
-                here, at = arrived(messages, i, j, k, now), (i, j, k)
+                at = i, j, k
+                here = arrived(problem, messages, length, at, now, held=policy == "hold")
                 if policy == "hold":
                     held = [m for m in here if m.step == step]
                     own = [m for m in held if m.event == event and m.in_time]
@@ -654,7 +672,6 @@ def test_mixing_is_what_the_log_of_messages_says(policy: str, scheme: str, how: 
     assert training.late[kind] > 20
     assert training.late[kind] == sum(not m.in_time for m in messages)
     links = sum(int((problem.network(t)[0] != 0)[full(nodes)].sum()) for t in range(count))
-    rounds = problem.schedule("d_sgd", scheme, **how)[1]
     often = sum(sent.kind == kind for round_ in rounds for sent in round_)
     assert training.lost[kind] == links * often - len(messages)
 

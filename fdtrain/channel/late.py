@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fdtrain.channel.spec import Array, Flags, Index
-from fdtrain.channel.state import Kept, LinkStore
+from fdtrain.channel.state import LinkStore
+from fdtrain.snapshot import Kept
+
+UNDERWAY = "under way/"
 
 
 class Parcel(NamedTuple):
@@ -26,7 +29,7 @@ class Parcel(NamedTuple):
 
 
 class Underway:
-    """Parcels of one rank, by the round of their arrival."""
+    """Parcels of one rank, in the order of sending: sums have the same bits after a restart."""
 
     def __init__(self) -> None:
         self._parcels: list[Parcel] = []
@@ -81,7 +84,7 @@ class Underway:
         """Everything, by names that :meth:`restore` reads."""
         found: dict[str, Kept] = {}
         for parcel in self._parcels:
-            name = f"under way/{parcel.arrival}/{parcel.sent}/{parcel.start}/{parcel.what}"
+            name = f"{UNDERWAY}{parcel.arrival}/{parcel.sent}/{parcel.start}/{parcel.what}"
             ends = links.receivers[parcel.places], links.senders[parcel.places]
             found[name] = Kept(*ends, parcel.rows)
         return found
@@ -90,6 +93,9 @@ class Underway:
         """Take it back, for links that are there."""
         self._parcels = []
         for name, (receivers, senders, rows) in kept.items():
+            if not len(rows):
+                continue
             _, arrival, sent, start, what = name.split("/", 4)
             places = links.places(receivers, senders)
-            self._parcels.append(Parcel(int(arrival), int(sent), what, int(start), places, rows))
+            self._parcels.append(Parcel(int(arrival), int(sent), what, int(start), places, rows.copy()))
+        self._parcels.sort(key=lambda parcel: (parcel.sent, parcel.arrival, parcel.start))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from fdtrain.channel.fates import Fates
 from fdtrain.channel.features import Arriving, DropEdge, make_features
-from fdtrain.channel.late import Parcel, Underway
+from fdtrain.channel.late import UNDERWAY, Parcel, Underway
 from fdtrain.channel.parameters import make_parameters
 from fdtrain.channel.push_sum import Weights
 from fdtrain.channel.spec import Array, Channel, FieldName, Flags, Index
-from fdtrain.channel.state import Kept, LinkStore
+from fdtrain.channel.state import LinkStore
 from fdtrain.graph import Neighbourhood
 from fdtrain.rounds import Field, Kind, Round
 from fdtrain.schedule import Schedule
+from fdtrain.snapshot import Snapshot
 
+_ROUNDS, _WEIGHTS = "rounds of training", "weights of push-sum"
 _FIELDS: dict[Kind, FieldName] = {
     "features": "features",
     "backward": "backward",
@@ -43,8 +46,8 @@ class Links:
         self._reverse = None
         if isinstance(self._features, DropEdge):
             self._reverse = Fates(channel, self._store, reverse=True)
-        unit = np.zeros(rows) if self.weights is None else self.weights.unit
-        self._parameters = make_parameters(channel.parameter_policy, self._store, self._underway, unit)
+        travelling = rows if self.weights is None else self.weights.travelling
+        self._parameters = make_parameters(channel.parameter_policy, self._store, self._underway, travelling)
         self._ids: Index = np.zeros(0, dtype=np.int64)
         self._receivers: Index = self._ids
         self._last = 0
@@ -57,11 +60,13 @@ class Links:
             self._fail(parcel)
         self._store.rewire(hood.ids[receivers], hood.indices)
 
-    def weigh(self, indptr: Index, shift: Array, mixing: Array) -> None:
-        """Take the weights S_ij and W_ij [m] of the links, sorted by receiver: `indptr` [n + 1]."""
+    def weigh(self, indptr: Index, shift: Array, mixing: Array, whole: Array) -> None:
+        """Take the weights S_ij and W_ij [m] of the links, sorted by receiver: `indptr` [n + 1], and Σ_j W_ij [n]."""
         if isinstance(self._features, DropEdge):
             self._features.weigh(np.abs(shift), indptr)
         self._parameters.weigh(mixing)
+        if self.weights is not None:
+            self.weights.weigh(whole)
 
     def begin(self, t: int, schedule: Schedule) -> None:
         """Mini-batch t begins."""
@@ -72,8 +77,15 @@ class Links:
                 fates.begin(t)
         self._parameters.begin(self.channel.crashed(t, self._store.senders))
 
+    def prepare(self, round_: Round, fields: Sequence[Array]) -> None:
+        """Complete this rank's own rows of the next round, `fields` [n, width]."""
+        if self.weights is not None:
+            for field, own in zip(round_.fields, fields, strict=True):
+                if field.kind == "consensus" and field.step > 1:
+                    self.weights.send_again(own)
+
     def send(self, round_: Round, fields: Sequence[Array]) -> None:
-        """Change what this rank's nodes send in the next round, `fields` [n, width]."""
+        """Change what is sent of them, `fields` [n, width]."""
         if isinstance(self._features, DropEdge):
             for field, own in zip(round_.fields, fields, strict=True):
                 if field.kind == "backward":
@@ -128,15 +140,21 @@ class Links:
         n = len(self._ids)
         self._parameters.settle(rows[n:], rows[:n], self._receivers)
 
-    def snapshot(self) -> dict[str, Kept]:
-        """What is remembered of the links, by name."""
-        return {**self._store.snapshot(), **self._underway.snapshot(self._store)}
+    def save(self, snapshot: Snapshot) -> None:
+        """Add what is remembered."""
+        snapshot.links |= {**self._store.snapshot(), **self._underway.snapshot(self._store)}
+        snapshot.counters[_ROUNDS] = self.rounds
+        if self.weights is not None:
+            snapshot.nodes[_WEIGHTS] = self.weights.values.copy()
 
-    def restore(self, kept: dict[str, Kept]) -> None:
-        """Take it back."""
-        underway = {name: rows for name, rows in kept.items() if name.startswith("under way/")}
-        self._store.restore({name: rows for name, rows in kept.items() if name not in underway})
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take it back out of the snapshot."""
+        underway = {name: kept for name, kept in snapshot.links.items() if name.startswith(UNDERWAY)}
+        self._store.restore({name: kept for name, kept in snapshot.links.items() if name not in underway})
         self._underway.restore(underway, self._store)
+        self.rounds = int(cast(int, snapshot.counters.pop(_ROUNDS)))
+        if self.weights is not None:
+            self.weights.values = snapshot.nodes.pop(_WEIGHTS).copy()
 
 
 def _is_feature(parcel: Parcel) -> bool:

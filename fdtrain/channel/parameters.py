@@ -119,9 +119,8 @@ class Masses:
     receiver is the difference, so that nothing grows. Masses are those that a node sends; they count W_ij times.
     """
 
-    def __init__(self, links: LinkStore, underway: Underway, unit: Array) -> None:
-        """`unit` [travelling] is 1 where a number is a weight, of which δ = ω − 1 travels, and 0 elsewhere."""
-        self._links, self._underway, self._unit = links, underway, unit
+    def __init__(self, links: LinkStore, underway: Underway, travelling: int) -> None:
+        self._links, self._underway, self._travelling = links, underway, travelling
         self._silent: Flags = np.zeros(0, dtype=np.bool_)
 
     def begin(self, silent: Flags) -> None:
@@ -130,22 +129,21 @@ class Masses:
     def receive(self, message: Arriving) -> None:
         field, rows, missing = message.field, message.rows, message.missing
         columns = slice(field.start, field.start + field.width)
-        unit, owed = self._unit[columns], self._owed[:, columns]
-        sent = ~self._silent
+        owed = self._owed[:, columns]
         late = np.flatnonzero(missing & ~message.fate.lost)
         if len(late):
             assert message.fate.delays is not None
-            masses = rows[late] + unit + owed[late]
+            masses = rows[late] + owed[late]
             delays = message.fate.delays[late]
             self._underway.send(message.round_number, delays, _MASS, field.start, late, masses)
             owed[late] = 0.0
-        lost = message.fate.lost & sent
-        owed[lost] += rows[lost] + unit
+        lost = message.fate.lost & ~self._silent
+        owed[lost] += rows[lost]
         heard = ~missing
         self._underway.overtake(_MASS, message.round_number, columns, heard, self._owed)
         _add(rows, np.where(heard[:, None], owed, 0.0))
         owed[heard] = 0.0
-        rows[missing] = -unit
+        rows[missing] = 0.0
         if field.kind == "consensus":
             self._collect(rows)
 
@@ -180,23 +178,25 @@ class Masses:
     @property
     def _owed(self) -> Array:
         """[m, travelling] what was sent on each link and did not come."""
-        return self._links.get(_OWED, self._unit.shape)
+        return self._links.get(_OWED, (self._travelling,))
 
     @property
     def _come(self) -> Array:
         """[m, travelling] what came late, and was not mixed yet."""
-        return self._links.get(_LATE, self._unit.shape)
+        return self._links.get(_LATE, (self._travelling,))
 
 
-def make_parameters(policy: ParameterPolicy, links: LinkStore, underway: Underway, unit: Array) -> Parameters:
-    """The policy of that name, for rows of as many numbers as `unit`."""
+def make_parameters(
+    policy: ParameterPolicy, links: LinkStore, underway: Underway, travelling: int
+) -> Parameters:
+    """The policy of that name, for rows of so many numbers."""
     match policy:
         case "keep_own":
             return KeepOwn()
         case "hold":
-            return HoldRow(links, underway, len(unit))
+            return HoldRow(links, underway, travelling)
         case "push_sum":
-            return Masses(links, underway, unit)
+            return Masses(links, underway, travelling)
 
 
 _SLICES = "slices"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, Union
 
+import numpy as np
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from fdtrain.channel import spec
@@ -242,9 +243,9 @@ class ChannelConfig(Section):
         """The model, of a network with so many nodes; `seed` is the experiment's.
 
         Raises:
-            InputError: it names nodes that there are not.
+            InputError: it names nodes that there are not, or lets all of them be down at once.
         """
-        return spec.Channel(
+        channel = spec.Channel(
             seed if self.seed is None else self.seed,
             _made(self.loss),
             self.features.make(),
@@ -256,6 +257,12 @@ class ChannelConfig(Section):
             tuple(partition.make(nodes) for partition in self.partitions),
             tuple(crash.make(nodes) for crash in self.crashes),
         )
+        for crash in self.crashes:
+            if channel.crashed(crash.start, np.arange(nodes)).all():
+                raise InputError(
+                    f"channel.crashes: all {nodes} nodes are down in mini-batch {crash.start}; leave one up"
+                )
+        return channel
 
 
 def _known(found: list[int], nodes: int, key: str) -> frozenset[int]:

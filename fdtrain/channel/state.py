@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.channel.spec import Index
+from fdtrain.snapshot import Kept
 
 LASTING = "mass"
-
-
-class Kept(NamedTuple):
-    """Rows of some links: receivers [k], senders [k], and what is known of each [k, …]."""
-
-    receivers: Index
-    senders: Index
-    rows: NDArray[Any]
 
 
 class LinkStore:
@@ -38,12 +31,13 @@ class LinkStore:
     def get(
         self, name: str, shape: tuple[int, ...], fill: float = 0.0, dtype: Any = np.float64
     ) -> NDArray[Any]:
-        """The array [m, *shape], made and filled where it is new."""
+        """The array [m, *shape], made and filled where it is new; one that is there may be wider."""
         if name not in self._arrays:
             self._fills[name] = fill
-            self._arrays[name] = self._fresh(name, shape, dtype)
-            if name in self._waiting:
-                self._put(name, self._waiting.pop(name))
+            waiting = self._waiting.pop(name, None)
+            self._arrays[name] = self._fresh(name, waiting.rows.shape[1:] if waiting else shape, dtype)
+            if waiting:
+                self._put(name, waiting)
         return self._arrays[name]
 
     def places_after(self, receivers: Index, senders: Index) -> Index:

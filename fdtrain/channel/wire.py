@@ -27,6 +27,8 @@ class LossyLayout(Layout):
     def exchange(self, transport: Transport, round_: Round | None = None) -> None:
         n, below = len(self._own), self._below
         lossy = round_ if self.payload.phase == "train" else None
+        if lossy is not None:
+            self._links.prepare(lossy, self.split(self._own))
         np.copyto(below.rows[:n], self._own)
         if lossy is not None:
             self._links.send(lossy, below.split(below.rows[:n]))

@@ -25,7 +25,7 @@ def evaluate(
     *,
     pairs: Annotated[str, typer.Option(help="Sizes: numbers of pairs, e.g. 10,25,50,100.")],
     minibatches: Annotated[
-        int, typer.Option(min=1, help="Mini-batches of test channels, of each size.")
+        int, typer.Option(min=1, max=1_000_000, help="Mini-batches of test channels, of each size.")
     ] = 20,
     parameters: Annotated[
         Literal["mean", "each"],
@@ -38,7 +38,10 @@ def evaluate(
         ),
     ] = "same",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the channels; default: the run's.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Seed of the channels; default: the run's.", show_default=False
+        ),
     ] = None,
     ranks: RanksOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Also write the table into this CSV file.")] = None,

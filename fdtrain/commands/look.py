@@ -22,6 +22,8 @@ from fdtrain.service import Topology
 from fdtrain.topology import MovingSource, TopologyConfig, TopologyService, describe, named_networks
 from fdtrain.topology.connectivity import Connectivity, Watch, smallest_window
 
+MAX_STEPS = 1_000_000  # of a network that moves
+
 
 def plan(
     config_name: ConfigArgument,
@@ -60,11 +62,13 @@ def topology(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Parameters of the kind, e.g. nodes=50 m=2."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    minibatch: Annotated[int, typer.Option(min=0, help="The mini-batch whose topology is shown.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draw.")] = 0,
+    minibatch: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="The mini-batch whose topology is shown.")
+    ] = 0,
     steps: Annotated[
         int,
-        typer.Option(min=1, max=1_000_000, help="Graphs of a moving network whose connectivity is shown."),
+        typer.Option(min=1, max=MAX_STEPS, help="Graphs of a moving network whose connectivity is shown."),
     ] = 200,
     figure: Annotated[Path | None, typer.Option(help="Draw the network into this PNG file.")] = None,
 ) -> int:
@@ -104,6 +108,11 @@ def _watch(service: Topology, minibatch: int, steps: int) -> list[Connectivity]:
     if source.redraw is None:
         return []
     watch, first = Watch(source.window), minibatch // source.redraw.every
+    if first > MAX_STEPS:
+        raise InputError(
+            f"--minibatch: {minibatch}, but a network that moves is followed from its start; at most "
+            f"{MAX_STEPS * source.redraw.every:,}"
+        )
     starts = [number * source.redraw.every for number in range(first, first + steps)]
     return [watch.see(t, service.graph(t)) for t in starts]
 

@@ -13,6 +13,14 @@ ConfigArgument = Annotated[
     str,
     typer.Argument(metavar="CONFIG", help="A YAML file, or one that comes with fdtrain, e.g. quickstart."),
 ]
+OptionalConfigArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, or one that comes with fdtrain, e.g. quickstart.",
+        show_default=False,
+    ),
+]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, e.g. training.epochs=5.")
 ]

@@ -9,19 +9,23 @@ from typing import Annotated
 
 import typer
 
+from fdtrain import config, stopping
 from fdtrain.commands.options import (
     ConfigArgument,
+    OptionalConfigArgument,
     OverridesArgument,
     PluginsOption,
     RanksOption,
     load_experiment,
 )
 from fdtrain.driver import Observer, lead, report_verification
-from fdtrain.errors import InputError
+from fdtrain.errors import CrashError, InputError
+from fdtrain.experiment import build
 from fdtrain.jobs import count_ranks, on_ranks, repeated, reports_to_launcher
+from fdtrain.launcher import INSTALL_HINT, find_mpirun
 from fdtrain.outputs import check_file
-from fdtrain.progress import make_console
-from fdtrain.rundir import RunDirectory, check_free
+from fdtrain.progress import Events, make_console
+from fdtrain.rundir import RunDirectory, check_free, is_complete
 from fdtrain.summary import summarize
 from fdtrain.team import Team
 from fdtrain.verify import Verifier
@@ -29,7 +33,7 @@ from fdtrain.verify import Verifier
 
 def run(
     context: typer.Context,
-    config_name: ConfigArgument,
+    config_name: OptionalConfigArgument = None,
     overrides: OverridesArgument = None,
     ranks: RanksOption = "auto",
     out: Annotated[
@@ -39,23 +43,50 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in that directory.")
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Go on with the run in DIR from its newest checkpoint, on any number of ranks.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the first mini-batch with the reference.")
     ] = True,
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw the figures after the run.")
     ] = True,
+    max_restarts: Annotated[
+        int,
+        typer.Option(min=0, help="After a crash go on from the newest checkpoint, at most so many times."),
+    ] = 0,
     allow_plugins: PluginsOption = False,
 ) -> int:
     """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
-    experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
-    settings = experiment.config
-    path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     team: Team | None = context.obj
-    check_free(path, overwrite=overwrite)
+    if resume is None:
+        if config_name is None:
+            raise InputError("CONFIG: is missing; name a configuration, or a run to go on with: --resume DIR")
+        experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
+        settings = experiment.config
+        path = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        check_free(path, overwrite=overwrite)
+        repeat = repeated(context, out=path)
+    else:
+        path = _check_resumed(resume, config_name, overrides, out, overwrite=overwrite)
+        if is_complete(path):
+            _say(f"{path}: the run is complete")
+            return 0
+        experiment = build(config.load(path / "config.yaml"), allow_plugins=allow_plugins)
+        settings = experiment.config
+        repeat = repeated(context)
     count = count_ranks(ranks, experiment, team)
 
     def work(team: Team, observer: Observer) -> None:
+        if resume is not None:
+            lead(team, experiment, RunDirectory(path), observer, verify=verify, goes_on=True)
+            return
         directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
         try:
             lead(team, experiment, directory, observer, verify=verify)
@@ -64,12 +95,21 @@ def run(
                 directory.discard()
             raise
 
-    try:
-        on_ranks(count, team, repeated(context, out=path), path / "logs", work)
-    except KeyboardInterrupt:
-        if not reports_to_launcher():
-            print(_interrupted(RunDirectory(path)), file=sys.stderr)
-        raise
+    if max_restarts:
+        _check_restarts(count, team)
+    for number in range(1, max_restarts + 2):
+        try:
+            on_ranks(count, team, repeat, path / "logs", work, stoppable=True, apart=max_restarts > 0)
+            break
+        except CrashError as crash:
+            if number > max_restarts or stopping.requested():
+                raise
+            _tell_restart(crash, number, max_restarts, path)
+            repeat = _resumed(context, path)
+        except KeyboardInterrupt:
+            if not reports_to_launcher():
+                print(_interrupted(RunDirectory(path)), file=sys.stderr)
+            raise
     if reports_to_launcher():
         return 0
     if figures:
@@ -78,6 +118,62 @@ def run(
         draw_run(RunDirectory(path))
     make_console(plain=team is not None).print(summarize(RunDirectory(path)))
     return 0
+
+
+def _check_resumed(
+    path: Path, config_name: str | None, overrides: list[str] | None, out: Path | None, *, overwrite: bool
+) -> Path:
+    """The directory of a run that goes on as it is configured there."""
+    given = {
+        "CONFIG": config_name,
+        "KEY=VALUE": overrides[0] if overrides else None,
+        "--out": out,
+        "--overwrite": overwrite or None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{name}: has no meaning beside --resume {path}, which goes on with the run as it is configured "
+                f"there, found {value}; remove it"
+            )
+    return RunDirectory.existing(path).path
+
+
+def _say(text: str) -> None:
+    if reports_to_launcher():
+        Events(sys.stdout).note(text)
+    else:
+        print(text)
+
+
+def _resumed(context: typer.Context, path: Path) -> list[str]:
+    """The arguments with which the ranks go on with the run in `path`; from its beginning where it has none."""
+    if not (path / "config.yaml").is_file():
+        return repeated(context, out=path)
+    left_out = {"config_name": None, "overrides": None, "out": None, "overwrite": False}
+    return repeated(context, **left_out, resume=path)
+
+
+def _tell_restart(crash: CrashError, number: int, limit: int, path: Path) -> None:
+    kept = sorted((path / "checkpoints").glob("minibatch-*.ckpt"))
+    where = f"mini-batch {int(kept[-1].stem.rpartition('-')[2]):,}" if kept else "the beginning"
+    print(f"note: {crash}; restart {number} of {limit}, from {where}", file=sys.stderr)
+
+
+def _check_restarts(count: int, team: Team | None) -> None:
+    """Who starts ranks anew has to be another process than theirs."""
+    if team is not None:
+        raise InputError(
+            "--max-restarts: this process was started by an MPI launcher, which would have to restart it"
+        )
+    try:
+        find_mpirun()
+    except InputError:
+        if count > 1:
+            raise
+        raise InputError(
+            f"--max-restarts: also one rank has to be a process of its own, by mpirun, which is missing; {INSTALL_HINT}"
+        ) from None
 
 
 def _interrupted(run: RunDirectory) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import states
 from fdtrain.errors import InputError
 from fdtrain.optim.base import Optimizer
 from fdtrain.optim.rates import Rate
@@ -90,6 +91,35 @@ class Plugin:
                     "each row by itself (axis=1 instead of axis=0 or a whole array)"
                 )
         self._trial = ""
+
+    def check_state(self, num_parameters: int) -> None:
+        """Try whether its state can be written to a checkpoint, and read again, on any number of ranks.
+
+        Raises:
+            InputError: naming the part of the state that cannot.
+        """
+        scalars = []
+        for nodes in (2, 3):
+            theta = np.linspace(-1.0, 1.0, nodes * num_parameters).reshape(nodes, num_parameters)
+            mixed = np.sin(np.arange(1.0 * nodes * len(self.travels) * num_parameters)).reshape(nodes, -1)
+            try:
+                with np.errstate(all="ignore"):
+                    first = state = self.init(theta.copy())
+                    form = states.restored(first, states.flatten(first, nodes))
+                    for _ in range(2):
+                        state = self.step(np.cos(theta), mixed, state)
+                states.check_same(form, state)
+                scalars.append(states.flatten(state, nodes).scalars)
+            except InputError as error:
+                raise self._unsaved(str(error)) from None
+        for place, value in scalars[0].items():
+            if not states.alike(value, scalars[1][place]):
+                raise self._unsaved(f"{place} is a number that depends on the nodes; keep one per node, [n]")
+
+    def _unsaved(self, problem: str) -> InputError:
+        if problem.startswith("optimizer.target"):  # it fails in other ways
+            return InputError(problem)
+        return self._error(f"checkpoint.every needs a state that can be saved: {problem}")
 
     @property
     def travels(self) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import numpy as np
 from fdtrain.reference.fates import Mask
 from fdtrain.reference.model import Array
 
+LEAST = 1e-100  # a weight that would be less stays what it was, and so does the row
+
 
 class _Owed(NamedTuple):
     """Mass of numbers `span` sent in round R that their receivers have not taken yet, where `open` [V, V, ·]."""
@@ -80,8 +82,9 @@ class Mixing:
                 weights[:, owed.span] += np.where(taken, owed.weights, 0.0).sum(axis=1)
                 owed.open[taken] = False
             self._owed = [owed for owed in self._owed if owed.open.any()]
-            self.weights = np.where(up[:, None], weights, self.weights)
-            return np.where(up[:, None], mass / np.where(up[:, None], weights, 1.0), rows)
+            taking = up[:, None] & (weights >= LEAST)
+            self.weights = np.where(taking, weights, self.weights)
+            return np.where(taking, mass / np.where(taking, weights, 1.0), rows)
         instead = np.broadcast_to(rows[:, None], self._links)  # the receiver's own
         if self._policy == "hold" and step in self._held:
             held, any_came = self._held[step]

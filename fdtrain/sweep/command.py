@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from fdtrain.errors import InputError
 from fdtrain.jobs import exit_on_signals
-from fdtrain.outputs import contents, writing
+from fdtrain.outputs import contents, make_folder, writing
 from fdtrain.sweep import display
 from fdtrain.sweep.plan import Sweep
 from fdtrain.sweep.runner import default_jobs, run_points
@@ -119,7 +120,7 @@ def _claimed(out: Path, sweep: Sweep) -> Iterator[Path | None]:
     handle = None
     try:
         with writing(f"--out {out}"):
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             handle = os.open(out, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +172,7 @@ def _check_out(out: Path, sweep: Sweep) -> None:
 def _record(out: Path) -> dict[str, Any] | None:
     """The record of the sweep whose directory `out` is; None where it is none's."""
     try:
-        record = read_mapping(out / RECORD)
+        record = read_mapping(out / RECORD, math.inf)
     except InputError:
         return None
     return record if "points" in record and record.get("name") is not None else None

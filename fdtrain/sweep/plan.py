@@ -120,7 +120,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     base = _base(config, path)
     for override in overrides:
         yamlfile.apply_override(base, override)
-    found = points(config, base, path.parent)
+    try:
+        found = points(config, base, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     first = found[0].error
     if first is not None and all(point.error for point in found):
         raise InputError(f"{path}: no combination of the axes is a valid configuration; the first: {first}")

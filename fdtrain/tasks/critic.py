@@ -4,12 +4,14 @@ ICLR 2023)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import rng
+from fdtrain import rng, states
 from fdtrain.graph import Graph
 from fdtrain.optim.adam import Adam, AdamState
 from fdtrain.optim.rates import Constant
@@ -47,6 +49,16 @@ class CentralCritic:
         """φ [p]: Φ0_1, Φ1_1, Φ0_2, …, each row-major."""
         flat: Array = self._state.theta[0]
         return flat
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What it has learned: φ and Adam's moments."""
+        values = states.flatten(self._state, 1)
+        return {"rows": values.rows, "scalars": values.scalars}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._state = states.restored(self._state, states.Values(state["rows"], state["scalars"]))
 
     def sensitivity(self, graph: Graph, z: Array) -> Array:
         distinct, which = np.unique(z, axis=1, return_inverse=True)

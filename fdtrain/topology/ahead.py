@@ -13,15 +13,15 @@ from fdtrain.graph import Graph
 if TYPE_CHECKING:
     from fdtrain.service import Topology
 
-WORTH = 2e-3  # seconds; what is drawn faster costs less than a thread that takes the interpreter away from the engine
+WORTH = 10e-3  # seconds; less is not worth a thread that takes the interpreter away from the engine
 
 
 class Ahead:
     """A topology with the same graphs, of which the next one is drawn in a thread.
 
     ``graph(t)`` is asked in any order; going forward finds the graph drawn. An error in a draw is raised when its
-    mini-batch is asked for, and never if it is not. There is no thread before a redraw has taken :data:`WORTH` at
-    least.
+    mini-batch is asked for, and never if it is not. There is no thread before redraws have taken :data:`WORTH` on
+    average.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Ahead:
         minibatches: int,
         *,
         worth: float = WORTH,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
         """
         Args:
@@ -39,10 +39,11 @@ class Ahead:
             every: mini-batches between redraws.
             minibatches: of the whole run; nothing is drawn beyond them.
             worth: seconds that a draw has to take for a thread.
-            clock: seconds.
+            clock: seconds; by default those that the processor spends on the draw, however busy it is otherwise.
         """
         self._topology, self._every, self._minibatches = topology, every, minibatches
         self._worth, self._clock = worth, clock
+        self._spent, self._drawn = 0.0, 0  # seconds and redraws, without the thread
         self._pool: ThreadPoolExecutor | None = None
         self._next: tuple[int, Future[Graph]] | None = None  # draw number
         self._now: tuple[int, Graph] | None = None
@@ -73,8 +74,10 @@ class Ahead:
             drawn[1].exception()  # waits: one thread at a time
         before = self._clock()
         graph = self._topology.graph(t)
-        if self._now is not None and self._pool is None and self._clock() - before >= self._worth:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="topology")
+        if self._now is not None and self._pool is None:  # the first graph is there already
+            self._spent, self._drawn = self._spent + self._clock() - before, self._drawn + 1
+            if self._spent >= self._worth * self._drawn:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="topology")
         return graph
 
     def _begin(self, number: int) -> None:

@@ -16,6 +16,7 @@ from fdtrain.section import Section
 
 MAX_NODES = 1_000_000
 MAX_EDGES = 50_000_000  # expected, of a random graph
+MOST = 1e9  # metres, seconds, or metres per second
 RANDOM_KINDS = ("barabasi_albert", "erdos_renyi", "watts_strogatz", "random_geometric", "random_regular")
 
 Nodes = Annotated[int, Field(description="|V|, the number of nodes.", ge=1, le=MAX_NODES)]
@@ -154,17 +155,17 @@ def _pair_of_numbers(value: Any) -> tuple[float, float]:
 
 def _range(value: Any) -> tuple[float, float]:
     low, high = _pair_of_numbers(value)
-    if not 0 <= low <= high:
+    if not 0 <= low <= high <= MOST:
         raise ValueError(
-            f"must be a number of at least 0, or [low, high] with 0 ≤ low ≤ high, found {value!r:.60}"
+            f"must be a number from 0 to 1e9, or [low, high] with low ≤ high, found {value!r:.60}"
         )
     return low, high
 
 
 def _sides(value: Any) -> tuple[float, float]:
     width, height = _pair_of_numbers(value)
-    if not (0 < width <= 1e9 and 0 < height <= 1e9):
-        raise ValueError(f"must be more than 0 and at most 1e9 metres, found {value!r:.60}")
+    if not (1e-3 <= width <= MOST and 1e-3 <= height <= MOST):
+        raise ValueError(f"must be from 1e-3 to 1e9 metres, found {value!r:.60}")
     return width, height
 
 

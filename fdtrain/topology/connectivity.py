@@ -90,21 +90,32 @@ class Recorder:
     """Hands a line to `write` for every graph of a run, once."""
 
     def __init__(
-        self, topology: Topology, every: int, window: int, write: Callable[[Connectivity], None]
+        self,
+        topology: Topology,
+        every: int,
+        window: int,
+        write: Callable[[Connectivity], None],
+        known: int = 0,
     ) -> None:
         """`topology` is asked for graphs that were not seen, where a run begins late; a new one comes `every` so many
-        mini-batches."""
+        mini-batches. Of the first `known` the lines were written before."""
         self._topology, self._every, self._write = topology, every, write
-        self._watch, self._next = Watch(window), 0
+        self._watch, self._next, self._known = Watch(window), 0, known
+
+    def catch_up(self, t: int) -> None:
+        """Look at the graphs before that of mini-batch t which were not seen."""
+        while self._next < t // self._every:
+            self._watch.see(self._next * self._every, self._topology.graph(self._next * self._every))
+            self._next += 1
 
     def see(self, t: int, graph: Graph) -> None:
         """The graph of mini-batch t (from 0); one that was seen before is passed over."""
+        self.catch_up(t)
         number = t // self._every
-        while self._next < number:
-            self._watch.see(self._next * self._every, self._topology.graph(self._next * self._every))
-            self._next += 1
         if self._next == number:
-            self._write(self._watch.see(t, graph))
+            line = self._watch.see(t, graph)
+            if number >= self._known:
+                self._write(line)
             self._next += 1
 
 

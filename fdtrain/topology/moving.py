@@ -8,29 +8,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from fdtrain.graph import Graph
-from fdtrain.topology.base import MovingSource, Nodes, Range, Sides, require
-from fdtrain.topology.mobility import Directions, Motion, Velocities, Waypoints
+from fdtrain.topology.base import MOST, MovingSource, Range, Sides, require
+from fdtrain.topology.legs import Directions, Waypoints, mean_distance, mean_inverse
+from fdtrain.topology.mobility import Motion, Velocities
 from fdtrain.topology.radio import LogDistance, RadioConfig, UnitDisk
+
+MAX_LEGS = 1000  # in a step
+
+Anyone = TypeVar("Anyone", bound="Mobile")
 
 
 class Mobile(MovingSource):
     """Nodes that move in a rectangle."""
 
-    nodes: Nodes
+    nodes: int = Field(description="|V|, the number of nodes.", ge=1, le=100_000)
     area: Sides = Field(description="Sides of the rectangle, m: [width, height], or one number for a square.")
-    step: float = Field(
-        default=1.0, description="Seconds from one graph to the next.", gt=0, le=1e9, allow_inf_nan=False
-    )
+    step: float = Field(default=1.0, description="Seconds from one graph to the next.", ge=1e-6, le=MOST)
     radio: RadioConfig = Field(description="Who hears whom.")
 
     @model_validator(mode="after")
     def _radio_can_serve_so_many(self) -> Self:
-        self.radio.check(self.nodes)
+        self.radio.check(self.nodes, self.area[0] * self.area[1])
         return self
 
     @abstractmethod
@@ -72,6 +75,10 @@ class RandomWaypoint(Mobile):
     def _moves(cls, speed: tuple[float, float]) -> tuple[float, float]:
         return _positive(speed)
 
+    @model_validator(mode="after")
+    def _does_not_hurry(self) -> Self:
+        return _check_legs(self, mean_distance(self.area) * mean_inverse(self.speed) + sum(self.pause) / 2)
+
     def motion(self, seed: int, purpose: str) -> Waypoints:
         return Waypoints(self.nodes, self.area, self.speed, self.pause, self.step, seed, purpose)
 
@@ -93,6 +100,10 @@ class RandomDirection(Mobile):
     def _moves(cls, found: tuple[float, float]) -> tuple[float, float]:
         return _positive(found)
 
+    @model_validator(mode="after")
+    def _does_not_hurry(self) -> Self:
+        return _check_legs(self, sum(self.travel) / 2 + sum(self.pause) / 2)
+
     def motion(self, seed: int, purpose: str) -> Directions:
         return Directions(
             self.nodes, self.area, self.speed, self.pause, self.step, seed, purpose, self.travel
@@ -104,7 +115,7 @@ class GaussMarkov(Mobile):
 
     kind: Literal["gauss_markov"] = "gauss_markov"
     mean_speed: float = Field(
-        description="Size of a node's mean velocity, m/s; its direction is random.", ge=0, allow_inf_nan=False
+        description="Size of a node's mean velocity, m/s; its direction is random.", ge=0, le=MOST
     )
     alpha: float = Field(
         default=0.85,
@@ -113,7 +124,7 @@ class GaussMarkov(Mobile):
         le=1,
     )
     std: float = Field(
-        description="Standard deviation of each coordinate of the velocity, m/s.", ge=0, allow_inf_nan=False
+        description="Standard deviation of each coordinate of the velocity, m/s.", ge=0, le=MOST
     )
 
     @model_validator(mode="after")
@@ -128,6 +139,14 @@ class GaussMarkov(Mobile):
 
 
 def _positive(found: tuple[float, float]) -> tuple[float, float]:
-    if found[0] <= 0:
-        raise ValueError(f"must be more than 0, found {found[0]:g}")
+    if found[0] < 1e-6:
+        raise ValueError(f"must be more than 0, at least 1e-6, found {found[0]:g}")
     return found
+
+
+def _check_legs(source: Anyone, seconds: float) -> Anyone:
+    """Refuse steps with more legs, of so many `seconds` on average, than a step may take (ValueError)."""
+    most = MAX_LEGS * seconds
+    rule = f"at most {MAX_LEGS:,} legs of a node, which take {seconds:.3g} s each on average"
+    require(source.step <= most, "step", f"{source.step:g}", rule)
+    return source

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from fdtrain import rng
 from fdtrain.section import Section
-from fdtrain.topology.base import require
+from fdtrain.topology.base import MAX_EDGES, MOST, require
 
 Array = NDArray[np.float64]
 Edges = NDArray[np.int64]
@@ -26,10 +26,11 @@ class UnitDisk(Section):
     """Nodes hear each other within a range (Clark, Colbourn & Johnson, Discrete Math. 86, 1990)."""
 
     kind: Literal["unit_disk"] = "unit_disk"
-    range: float = Field(description="Range of a node, m.", gt=0, allow_inf_nan=False)
+    range: float = Field(description="Range of a node, m.", gt=0, le=MOST)
 
-    def check(self, nodes: int) -> None:
-        """Refuse what would take too long (ValueError)."""
+    def check(self, nodes: int, area: float) -> None:
+        """Refuse what would take too long on so many m² (ValueError)."""
+        _check_edges(nodes, area, self.range)
 
     def edges(self, positions: Array, time: float, seed: int, purpose: str) -> Edges:
         """The links [M, 2] among nodes at `positions` [V, 2]."""
@@ -57,8 +58,8 @@ class LogDistance(Section):
     coherence: float | None = Field(
         default=None,
         description="Seconds in which the shadowing of a pair becomes another; left out: it stays.",
-        gt=0,
-        allow_inf_nan=False,
+        ge=1e-3,
+        le=MOST,
     )
 
     @model_validator(mode="after")
@@ -74,16 +75,23 @@ class LogDistance(Section):
         """The loss beyond that at 1 m with which a sender is still heard, dB."""
         return self.tx_power - self.reference_loss - self.sensitivity
 
-    def check(self, nodes: int) -> None:
-        """Refuse what would take too long (ValueError)."""
+    @property
+    def range(self) -> float:
+        """Metres within which nodes hear each other, if nothing is shadowed; 0: not even at 1 m."""
+        decades = self.budget / (10.0 * self.exponent)
+        return 10.0 ** min(decades, math.log10(MOST)) if decades >= 0 else 0.0
+
+    def check(self, nodes: int, area: float) -> None:
+        """Refuse what would take too long on so many m² (ValueError)."""
         if self.shadowing > 0:
             require(nodes <= MAX_SHADOWED, "nodes", nodes, f"at most {MAX_SHADOWED:,} with shadowing")
+        else:
+            _check_edges(nodes, area, self.range)
 
     def edges(self, positions: Array, time: float, seed: int, purpose: str) -> Edges:
         """The links [M, 2] among nodes at `positions` [V, 2] at `time`, s."""
         if self.shadowing == 0:
-            decades = self.budget / (10.0 * self.exponent)
-            return _within(positions, 10.0 ** min(decades, 300.0)) if decades >= 0 else _NONE
+            return _within(positions, self.range) if self.range > 0 else _NONE
         from scipy.spatial.distance import pdist
 
         loss = 10.0 * self.exponent * np.log10(np.maximum(pdist(positions), REFERENCE))
@@ -106,6 +114,12 @@ class LogDistance(Section):
 
 RadioConfig = Annotated[UnitDisk | LogDistance, Field(discriminator="kind")]
 _NONE = np.empty((0, 2), dtype=np.int64)
+
+
+def _check_edges(nodes: int, area: float, distance: float) -> None:
+    share = min(1.0, math.pi * distance**2 / area)
+    few = f"few enough, or their range short enough, for {MAX_EDGES:,} edges"
+    require(nodes * (nodes - 1) / 2 * share <= MAX_EDGES, "nodes", nodes, few)
 
 
 def _within(positions: Array, distance: float) -> Edges:

@@ -12,13 +12,14 @@ from pydantic import Field, field_validator, model_validator
 
 from fdtrain import rng
 from fdtrain.graph import Graph
-from fdtrain.topology.base import MAX_NODES, MovingSource, Probability
+from fdtrain.topology.base import MAX_NODES, MovingSource, Probability, require
 from fdtrain.topology.kinds import Network, NetworkConfig
 from fdtrain.topology.service import TopologyService
 
 Edges = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+MAX_PAIRED = 3000  # nodes any two of which have an edge that turns on and off
 BLOCK = 1 << 19  # draws of a block of steps
 
 
@@ -26,7 +27,7 @@ class OnBase(MovingSource):
     """Links out of those of a base network, or out of all pairs of so many nodes."""
 
     nodes: int | None = Field(
-        default=None, description="Nodes, each of which may meet any other; or give base.", ge=1, le=10_000
+        default=None, description="Nodes, each of which may meet any other; or give base.", ge=1, le=MAX_NODES
     )
     base: NetworkConfig | None = Field(
         default=None,
@@ -80,6 +81,8 @@ class MarkovEdges(OnBase):
             raise ValueError(
                 "p, q: must not both be 0: no edge would ever change; use the base network itself"
             )
+        if self.nodes is not None:
+            require(self.nodes <= MAX_PAIRED, "nodes", self.nodes, f"at most {MAX_PAIRED:,} without a base")
         return self
 
     def trajectory(self, seed: int, purpose: str) -> _Chains:

@@ -23,6 +23,8 @@ class LoopbackHub:
         self._boxes: dict[Any, queue.SimpleQueue[Any]] = defaultdict(queue.SimpleQueue)
         self._lock = threading.Lock()
         self._broken = threading.Event()
+        self._ballots: dict[int, list[int]] = defaultdict(list)
+        self._counted = threading.Condition(self._lock)
 
     def transport(self, rank: int) -> LoopbackTransport:
         """The data plane of `rank`."""
@@ -35,6 +37,8 @@ class LoopbackHub:
     def abort(self) -> None:
         """Let every rank that waits, or will wait, give up: another one failed."""
         self._broken.set()
+        with self._counted:
+            self._counted.notify_all()
 
     def put(self, address: Any, item: Any) -> None:
         """Deliver `item` to the mailbox `address`."""
@@ -56,6 +60,27 @@ class LoopbackHub:
         raise MessageTimeoutError(
             f"no message for {address}: " + ("a rank failed" if self._broken.is_set() else "late")
         )
+
+    def vote(self, call: int, number: int) -> int:
+        """Give `number` in a call, counted from 1; return the largest of the call before it.
+
+        Raises:
+            MessageTimeoutError: somebody did not vote before the deadline, or another rank failed.
+        """
+        with self._counted:
+            self._ballots[call].append(number)
+            if len(self._ballots[call]) == self.size:
+                self._ballots.pop(call - 2, None)
+                self._counted.notify_all()
+            if call == 1:
+                return 0
+            before = self._ballots[call - 1]
+            done = self._counted.wait_for(
+                lambda: len(before) == self.size or self._broken.is_set(), self.deadline
+            )
+            if len(before) < self.size:
+                raise MessageTimeoutError(f"no vote of every rank: {'a rank failed' if done else 'late'}")
+            return max(before)
 
     def _box(self, address: Any) -> queue.SimpleQueue[Any]:
         with self._lock:
@@ -96,6 +121,7 @@ class LoopbackControl:
 
     def __init__(self, hub: LoopbackHub, rank: int) -> None:
         self._hub, self.rank, self.size = hub, rank, hub.size
+        self._votes = 0
 
     def bcast(self, item: Any) -> Any:
         return self.scatter([item] * self.size if self.rank == 0 else None)
@@ -112,3 +138,7 @@ class LoopbackControl:
             self._hub.put(("gather", self.rank), item)
             return None
         return [item, *(self._hub.get(("gather", peer)) for peer in range(1, self.size))]
+
+    def vote(self, number: int) -> int:
+        self._votes += 1
+        return self._hub.vote(self._votes, number)

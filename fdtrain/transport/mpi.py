@@ -1,31 +1,58 @@
-"""Messages over MPI: nonblocking point-to-point on one communicator, control on another. Imports mpi4py."""
+"""Messages over MPI: nonblocking point-to-point on one communicator, control on another. Imports mpi4py.
+
+Nothing waits for ever, and nothing inside the MPI library: completion is polled, so that what never comes ends in an
+error that says whose it was, and Python keeps handling signals.
+"""
 
 from __future__ import annotations
 
+import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 
 from fdtrain.errors import MessageTimeoutError
 from fdtrain.transport.base import Message
 
 TAG_LIMIT = 32_768  # every MPI supports tags up to 32767
-_PATIENCE = 2_000  # polls between two looks at the clock
+_PATIENCE = 500  # polls between two looks at the clock
+_LEAP = 1.0  # seconds: more of them between two looks at the clock were spent asleep, and count as so many
+_LONG = 1.0  # seconds of waiting for neighbours that are not usual
+_AWAKE = 0.002  # seconds of waiting on the control plane before the processor is left to others for a while
+_NAP = 0.01  # seconds at most
+_DOWN, _UP = 0, 1  # tags of the control plane: from rank 0, to rank 0
+
+
+def _do_nothing() -> None: ...
+
+
+class _Clock:
+    """Seconds that this process has waited; those in which it was stopped do not count."""
+
+    def __init__(self) -> None:
+        self.waited, self._last = 0.0, time.monotonic()
+
+    def look(self) -> float:
+        now = time.monotonic()
+        self.waited += min(now - self._last, _LEAP)
+        self._last = now
+        return self.waited
 
 
 class MpiTransport:
     """The data plane on a communicator of its own.
 
-    Completion is polled and not awaited in ``Waitall``, so that a message that never comes ends in an error that says
-    whose it was, and Python keeps handling signals.
+    ``on_late`` is called before a missing message becomes an error. Waits are short here: none sleeps that is not long.
     """
 
-    def __init__(self, comm: MPI.Comm, deadline: float = 120.0) -> None:
+    def __init__(self, comm: MPI.Comm, deadline: float = 300.0) -> None:
         """Use a communicator that nobody else uses; `deadline`: seconds until a missing message is an error."""
         self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.on_late = _do_nothing
         self.rounds = 0
         self.sends = 0
         self.sent_bytes = 0
@@ -47,41 +74,112 @@ class MpiTransport:
         if not requests:
             return
         test = MPI.Request.Testall
-        started = 0.0
-        while not test(requests):
+        for _ in range(_PATIENCE):
+            if test(requests):
+                return
+        clock = _Clock()
+        while clock.look() <= self.deadline:
+            if clock.waited > _LONG:
+                time.sleep(0.001)
             for _ in range(_PATIENCE):
                 if test(requests):
                     return
-            now = time.monotonic()
-            started = started or now
-            if now - started > self.deadline:
-                self._give_up()
+        self._give_up()
 
     def _give_up(self) -> None:
+        self.on_late()
         late = [
             peer
             for (peer, _), request in zip(self._receives, self._requests, strict=False)
             if not request.Test()
         ]
         raise MessageTimeoutError(
-            f"rank {self.rank}: no message within {self.deadline:g} s from rank(s) {late or '(own sends pending)'} "
-            f"in round {self.rounds - 1}"
+            f"no message within {self.deadline:g} s from rank(s) {late or '(own sends pending)'} "
+            f"in round {self.rounds - 1} of all"
         )
 
 
 class MpiControl:
-    """The control plane: pickled collectives on a communicator of its own."""
+    """The control plane: pickled items to and from rank 0, on a communicator of its own. A long wait sleeps.
 
-    def __init__(self, comm: MPI.Comm) -> None:
-        self.comm = comm
+    ``on_late`` is called before what is missing becomes an error.
+    """
+
+    def __init__(self, comm: MPI.Comm, deadline: float = 300.0) -> None:
+        """Use a communicator that nobody else uses; `deadline`: seconds until what is missing is an error."""
+        self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.on_late = _do_nothing
+        self._given, self._highest = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self._ballot: MPI.Request | None = None
 
     def bcast(self, item: Any) -> Any:
-        return self.comm.bcast(item)
+        return self.scatter([item] * self.size if self.rank == 0 else None)
 
     def scatter(self, items: Sequence[Any] | None) -> Any:
-        return self.comm.scatter(items)
+        if items is None:
+            return self._receive(0, _DOWN)
+        packed: dict[int, bytes] = {}  # by the item's identity: often everybody's is the same
+        for item in items[1:]:
+            if id(item) not in packed:
+                packed[id(item)] = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+        self._send([(peer, packed[id(items[peer])]) for peer in range(1, self.size)], _DOWN)
+        return items[0]
 
     def gather(self, item: Any) -> list[Any] | None:
-        result: list[Any] | None = self.comm.gather(item)
-        return result
+        if self.rank != 0:
+            self._send([(0, pickle.dumps(item, pickle.HIGHEST_PROTOCOL))], _UP)
+            return None
+        return [item, *(self._receive(peer, _UP) for peer in range(1, self.size))]
+
+    def vote(self, number: int) -> int:
+        highest = self.settle()
+        self._given[0] = number
+        self._ballot = self.comm.Iallreduce(self._given, self._highest, MPI.MAX)
+        return highest
+
+    def settle(self) -> int:
+        """Wait until every rank has voted as often as this one, and return the last vote's result."""
+        if self._ballot is not None:
+            self._wait(self._ballot.Test, lambda: "every rank to vote")
+            self._ballot = None
+        return int(self._highest[0])
+
+    def _send(self, contents: Sequence[tuple[int, bytes]], tag: int) -> None:
+        requests = [self.comm.Isend([content, MPI.BYTE], peer, tag) for peer, content in contents]
+
+        def slow() -> str:
+            late = [peer for (peer, _), each in zip(contents, requests, strict=True) if not each.Test()]
+            return f"rank(s) {late} to take what rank {self.rank} has sent"
+
+        self._wait(lambda: MPI.Request.Testall(requests), slow)
+
+    def _receive(self, peer: int, tag: int) -> Any:
+        status = MPI.Status()
+        found: list[MPI.Message] = []
+
+        def arrives() -> bool:
+            message = self.comm.Improbe(peer, tag, status)
+            if message is None:
+                return False
+            found.append(message)
+            return True
+
+        self._wait(arrives, lambda: f"rank(s) [{peer}]")
+        content = bytearray(status.Get_count(MPI.BYTE))
+        request = found[0].Irecv([content, MPI.BYTE])
+        self._wait(request.Test, lambda: f"the rest of a message from rank(s) [{peer}]")
+        return pickle.loads(content)
+
+    def _wait(self, ready: Callable[[], bool], whom: Callable[[], str]) -> None:
+        for _ in range(20):
+            if ready():
+                return
+        clock = _Clock()
+        while not ready():
+            waited = clock.look()
+            if waited > self.deadline:
+                self.on_late()
+                raise MessageTimeoutError(f"waited {self.deadline:g} s between rounds for {whom()}")
+            if waited > _AWAKE:
+                time.sleep(min(waited / 20, _NAP))

