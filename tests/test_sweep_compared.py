@@ -247,6 +247,6 @@ def test_a_line_says_where_repetitions_have_no_value(done: Path) -> None:
     lines, notes = pictures.lines(sweep, frame, sweep.config.figures[1])
     assert [line.y.tolist() for line in lines] == [[3.0, 3.0]]
     assert notes == [
-        "not all repetitions have a value: push_sum, rate 0, partition 0: 1 of 2; push_sum, rate 0, partition 4: 1 of 2"
+        "not all repetitions have a value: lossy, partition 0: 1 of 2; lossy, partition 4: 1 of 2"
     ]
     assert pictures.lines(sweep, frame.with_columns(epochs_to_recover=None), sweep.config.figures[1])[0] == []

@@ -172,10 +172,13 @@ def lines(sweep: Sweep, complete: pl.DataFrame, figure: Figure) -> tuple[list[fi
     found: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
     texts: dict[tuple[str, ...], tuple[str, str]] = {}
     partly = []
+    alike = {axis for axis in sweep.config.groups if complete[axis].n_unique() == 1}
     for labels, rows in _groups(sweep, complete):
         rest = {axis: label for axis, label in labels.items() if axis != figure.x}
         known = np.array([row[figure.y] for row in rows if row[figure.y] is not None], np.float64)
-        name = describe(rest) or sweep.config.name
+        name = (
+            describe({axis: label for axis, label in rest.items() if axis not in alike}) or sweep.config.name
+        )
         if len(known) < len(rows):
             partly.append(f"{name}, {figure.x} {labels[figure.x]}: {len(known)} of {len(rows)}")
         if len(known):
