@@ -174,6 +174,8 @@ def lead(
 
 def _find(directory: RunDirectory, experiment: Experiment, observer: Observer) -> Saved | None:
     """The checkpoint to go on from; without one the directory is emptied."""
+    if is_complete(directory.path):
+        raise InputError(f"{directory.path}: another process has completed the run meanwhile")
     saved, notes = newest(directory, experiment)
     for text in notes:
         observer.note(f"note: {text}")

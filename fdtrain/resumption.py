@@ -142,7 +142,7 @@ def newest(directory: RunDirectory, experiment: Experiment) -> tuple[Saved | Non
     """The newest checkpoint that is whole, and notes on those that are not.
 
     Raises:
-        InputError: a checkpoint is one of another configuration, or of other data.
+        InputError: a checkpoint is one of another configuration, or of other data; or none of them is whole.
     """
     checkpoint.remove_unfinished(directory.checkpoints)
     damaged, present = list[str](), identity(experiment)
@@ -156,7 +156,13 @@ def newest(directory: RunDirectory, experiment: Experiment) -> tuple[Saved | Non
             continue
         instead = f": going on from {file.name}"
         return Saved(file, content["position"]["minibatch"], content), [text + instead for text in damaged]
-    return None, damaged
+    if damaged:
+        path, others = directory.path, f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise InputError(
+            f"{damaged[0]}{others}, and there is no other; restore one, or begin anew, which loses what is there: "
+            f"fdtrain run {path / 'config.yaml'} --out {path} --overwrite"
+        )
+    return None, []
 
 
 def compare(saved: Mapping[str, Any], present: Mapping[str, Any], file: Path) -> None:

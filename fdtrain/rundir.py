@@ -64,12 +64,15 @@ class RunDirectory:
         """Make the directory with its ``config.yaml``; with `overwrite`, the files of an earlier run are removed first.
 
         Raises:
-            InputError: it exists and may not be overwritten, holds files that are no run's, or cannot be written.
+            InputError: it exists and may not be overwritten, holds files that are no run's, cannot be written, or
+                another process works on it.
         """
         check_free(path, overwrite=overwrite)
         with writing(f"--out {path}"):
             if os.path.isdir(path):
-                cls(path).discard()
+                earlier = cls(path)
+                with earlier.locked():
+                    earlier.clear()
             make_folder(path / "logs")
             (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
         return cls(path)
@@ -114,12 +117,16 @@ class RunDirectory:
             shutil.rmtree(folder, ignore_errors=True)
         self.logs.mkdir(exist_ok=True)
 
-    def discard(self) -> None:
-        """Remove a run that came to nothing."""
+    def clear(self) -> None:
+        """Remove all that a run has left."""
         for name in _CONTENTS:
             (self.path / name).unlink(missing_ok=True)
         for name in _FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove a run that came to nothing, with its directory."""
+        self.clear()
         self.path.rmdir()
 
     def has_metrics(self) -> bool:

@@ -12,7 +12,7 @@ import fdtrain
 from fdtrain import training
 from fdtrain.channel.late import Underway
 from fdtrain.channel.spec import Geometric, Uniform
-from fdtrain.channel.state import LinkStore
+from fdtrain.channel.state import BESIDE, LinkStore
 from fdtrain.config import from_mapping
 from fdtrain.engine import Engine
 from fdtrain.errors import InputError
@@ -242,7 +242,7 @@ def masses(engine: Engine) -> tuple[np.ndarray, np.ndarray]:
     sent = np.zeros((engine.n, weights.travelling))
     weights.send(engine.optimizer.outgoing(engine.state, engine.grad), sent)
     total = sent.sum(axis=0)
-    shares = state["mass sent at weights"]
+    shares = state[f"{BESIDE}the weights that it was sent with"]
     known = {(i, j): w for i, j, (w,) in zip(shares.receivers, shares.senders, shares.rows, strict=True)}
     for name, kept in state.items():
         if name in ("mass owed", "mass come late") or name.endswith("/mass"):
@@ -372,6 +372,21 @@ def test_links_are_remembered_through_changes_and_snapshots() -> None:
     assert other.get("mass", (1,)).ravel().tolist() == [30, 0]
     other.rewire(*link((0, 1), (0, 2)))
     assert other.get("mass", (1,)).ravel().tolist() == [10, 20]
+
+
+def test_links_without_mass_are_forgotten() -> None:
+    """However often the network changes, what is kept does not grow."""
+    store, draws = LinkStore(), np.random.default_rng(0)
+    for _ in range(50):
+        receivers, senders = np.unravel_index(np.sort(draws.choice(400, 30, replace=False)), (20, 20))
+        store.rewire(receivers, senders)
+        owed, beside = store.get("mass", (3,)), store.get(f"{BESIDE}weights", (1,))
+        owed[:, 1], beside[:] = np.where(receivers == 4, 1.0, 0.0), 0.5
+    kept = store.snapshot()
+    mass, weights = kept["mass"], kept[f"{BESIDE}weights"]
+    assert 2 < np.count_nonzero(mass.rows.any(axis=1)) <= 20
+    assert len(mass.rows) == len(weights.rows) <= 30 + 20
+    assert set(mass.receivers[30:]) == {4}
 
 
 def test_what_is_under_way_arrives_in_the_order_of_sending() -> None:

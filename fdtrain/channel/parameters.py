@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fdtrain.channel.features import Arriving
 from fdtrain.channel.late import Parcel, Underway
 from fdtrain.channel.spec import Array, Flags, Index, ParameterPolicy
-from fdtrain.channel.state import LASTING, LinkStore
+from fdtrain.channel.state import BESIDE, LASTING, LinkStore
 from fdtrain.rounds import Field
 
 
@@ -200,7 +200,12 @@ def make_parameters(
 
 
 _SLICES = "slices"
-_MASS, _OWED, _LATE, _SHARES = "mass", f"{LASTING} owed", f"{LASTING} come late", f"{LASTING} sent at weights"
+_MASS, _OWED, _LATE, _SHARES = (
+    "mass",
+    f"{LASTING} owed",
+    f"{LASTING} come late",
+    f"{BESIDE}the weights that it was sent with",
+)
 
 
 def _name(field: Field) -> str:

@@ -11,13 +11,14 @@ from fdtrain.channel.spec import Index
 from fdtrain.snapshot import Kept
 
 LASTING = "mass"
+BESIDE = f"{LASTING}, and "
 
 
 class LinkStore:
     """Named arrays with a row for every link of this rank's nodes, in the order of the neighbourhood's links.
 
-    A link that vanishes is forgotten, but for arrays whose name begins with :data:`LASTING`: what they hold waits until
-    the link is there again.
+    A link that vanishes is forgotten, but for arrays whose name begins with :data:`LASTING`: where one of them holds
+    something but zeros, and is not there :data:`BESIDE` another, the rows of all wait until the link is there again.
     """
 
     def __init__(self) -> None:
@@ -50,11 +51,11 @@ class LinkStore:
         old_receivers, old_senders = self.receivers, self.senders
         self.receivers, self.senders = receivers, senders
         gone = places < 0
+        lasting = gone & self._worth()
         for name, old in list(self._arrays.items()):
-            kept = Kept(old_receivers, old_senders, old)
             if name.startswith(LASTING):
                 waiting = self._waiting.pop(name, _none(old))
-                here = Kept(*(part[gone] for part in kept))
+                here = Kept(*(part[lasting] for part in (old_receivers, old_senders, old)))
                 self._waiting[name] = Kept(
                     *(np.concatenate(both) for both in zip(waiting, here, strict=True))
                 )
@@ -67,6 +68,16 @@ class LinkStore:
                 unused = self._waiting[name]
                 there = self.places(unused.receivers, unused.senders) >= 0
                 self._waiting[name] = Kept(*(part[there] for part in unused))
+
+    def _worth(self) -> NDArray[np.bool_]:
+        """The links of which something lasts, as they are in the arrays."""
+        masses = [
+            array.any(axis=1)
+            for name, array in self._arrays.items()
+            if name.startswith(LASTING) and not name.startswith(BESIDE)
+        ]
+        found: NDArray[np.bool_] = np.any(masses, axis=0) if masses else np.zeros(1, dtype=np.bool_)
+        return found
 
     def _fresh(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.full((len(self.receivers), *shape), self._fills[name], dtype=dtype)
