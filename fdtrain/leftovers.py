@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -104,8 +105,11 @@ def _name_of(pid: int) -> str:
 
 
 def _namespace() -> int:
-    """Process numbers mean something only within it; containers may share their folders."""
-    return os.stat("/proc/self/ns/pid").st_ino & 0xFFFF
+    """Process numbers mean something only within it, and on one machine since its start; others may share folders."""
+    boot = b""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    return zlib.crc32(b"%d %s" % (os.stat("/proc/self/ns/pid").st_ino, boot))
 
 
 def _is_orphan(folder: Path) -> bool:

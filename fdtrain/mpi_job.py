@@ -64,7 +64,10 @@ class Job:
 
     def _make_folders(self) -> tuple[Path, dict[str, str]]:
         """The folder for the job's files, and what tells the MPI to use it, and one for shared memory."""
-        temporary = Path(tempfile.gettempdir())
+        try:
+            temporary = Path(tempfile.gettempdir())
+        except OSError as error:
+            raise InputError(f"TMPDIR: {error.strerror}; name a folder that can be written") from None
         leftovers.sweep(temporary, leftovers.SHARED)
         scratch = leftovers.make(temporary)
         self._folders.append(scratch)
@@ -154,6 +157,10 @@ class Job:
             self._look_after(is_open)
             if not part and self._mpirun.poll() is not None:
                 break
+        if is_open:  # what it wrote since it was looked for
+            rest += _left_in(output.fileno())
+        for line in rest.split(b"\n")[:-1]:
+            yield line.decode(errors="replace")
 
     @property
     def status(self) -> int:
@@ -261,3 +268,13 @@ class Job:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+def _left_in(pipe: int) -> bytes:
+    """What can be read from a pipe without waiting."""
+    os.set_blocking(pipe, False)
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(pipe, 65536):
+            found += part
+    return found

@@ -59,6 +59,8 @@ class Stacks:
         except FileExistsError:
             time.sleep(_OTHERS)
             return
+        except OSError:  # no place for them; what was late is worth more
+            return
         here = socket.gethostname()
         asked = [place for place in self.places if place.host == here]
         for place in asked:
