@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from fdtrain import config as configuration
 from fdtrain.baseline import train_centralized
 from fdtrain.config import Config
 from fdtrain.environment import environment
-from fdtrain.errors import InputError, StoppedError
+from fdtrain.errors import InputError, RunFailedError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
@@ -293,28 +293,46 @@ class _Leader:
 
     def _on_epoch(self, row: EpochRow) -> None:
         if self._directory is not None:
-            self._directory.append_epoch(row, self._seconds())
+            with self._writing(self._directory.path / "metrics.csv"):
+                self._directory.append_epoch(row, self._seconds())
         self._observer.epoch(row)
 
     def _on_minibatches(self, rows: Sequence[MinibatchRow]) -> None:
         if self._directory is not None:
-            self._directory.append_minibatches(rows)
+            with self._writing(self._directory.path / "minibatches.csv"):
+                self._directory.append_minibatches(rows)
         self._observer.minibatches(rows)
+
+    @contextmanager
+    def _writing(self, file: Path) -> Iterator[None]:
+        """Where a result cannot be written the run ends, on all ranks."""
+        try:
+            yield
+        except OSError as error:
+            self._host.fail(RunFailedError(_unwritten(file, error)))
 
     def _seconds(self) -> float:
         """Since training began."""
         return time.monotonic() - self._training
 
     def _close(self, directory: RunDirectory, ended: str) -> None:
-        if len(self._host.outcome.rows) > self._before:  # otherwise there is nothing new
-            _write_results(directory, self._experiment, self._host.outcome)
-        self._write_environment(directory, ended)
+        try:
+            if len(self._host.outcome.rows) > self._before:  # otherwise there is nothing new
+                _write_results(directory, self._experiment, self._host.outcome)
+            self._write_environment(directory, ended)
+        except OSError as error:
+            if ended == COMPLETE:  # otherwise that is the smaller trouble
+                raise RunFailedError(_unwritten(directory.path, error)) from None
 
     def _write_environment(self, directory: RunDirectory, ended: str) -> None:
         facts = {"outcome": ended, **environment(self._team, time.monotonic() - self._started)}
         if self._resumptions:
             facts["resumptions"] = self._resumptions
         write_json(directory.path / "environment.json", facts)
+
+
+def _unwritten(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be written: {error.strerror or error}; make room, and go on with: fdtrain run --resume"
 
 
 def _record_connectivity(experiment: Experiment, host: Host, directory: RunDirectory) -> None:

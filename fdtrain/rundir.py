@@ -73,8 +73,11 @@ class RunDirectory:
                 earlier = cls(path)
                 with earlier.locked():
                     earlier.clear()
+            make_folder(path)
+            (path / "config.yaml").write_text(
+                config_yaml, encoding="utf-8"
+            )  # first: it makes this a run's directory
             make_folder(path / "logs")
-            (path / "config.yaml").write_text(config_yaml, encoding="utf-8")
         return cls(path)
 
     @classmethod

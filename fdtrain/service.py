@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import partition
-from fdtrain.errors import DivergenceError, InputError, StoppedError
+from fdtrain.errors import DivergenceError, InputError, RunFailedError, StoppedError
 from fdtrain.graph import Graph, Neighbourhood, neighbourhoods
 from fdtrain.job import Job
 from fdtrain.ledger import Ledger
@@ -132,7 +132,7 @@ class Host:
         self.owner = partition.block(len(theta), ranks)
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
         self._on_epoch, self._plateau = on_epoch, plateau
-        self._failure: DivergenceError | StoppedError | None = None
+        self._failure: DivergenceError | RunFailedError | None = None
         self._dealt: Graph | None = None  # the graph that was served last
         self._hoods: list[Neighbourhood] = []
         self._memory = Memory()
@@ -149,6 +149,8 @@ class Host:
         """The graph of mini-batch t, checked for the job's weights."""
         graph = self.topology.graph(t)
         self.job.network.check(graph)
+        if self.job.channel is not None:
+            self.job.channel.check(self.job.mixing, graph)
         if self.on_graph is not None:
             self.on_graph(t, graph)
         return graph
@@ -340,6 +342,10 @@ class Host:
             f"{metric} is {row.columns()[metric]}; lower optimizer.lr or the mixing's beta, "
             "or check the scale of the data"
         )
+
+    def fail(self, error: RunFailedError) -> None:
+        """Let all ranks leave, and :meth:`check` raise the first error."""
+        self._failure = self._failure or error
 
     def check(self) -> None:
         """Raise what ended the job early, if anything did.

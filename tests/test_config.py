@@ -156,7 +156,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"task": {"sample": 3}}, "task.sample: unknown key of node_regression; did you mean 'test_samples'?"),
     ({"model": {"initt": {}}}, "config: model.initt: unknown key of gcnn; did you mean 'init'?"),
-    ({"a\nb": 1}, "config: a b: unknown key; known: checkpoint, model, name, "),
+    ({"a\nb": 1}, "config: a b: unknown key; known: channel, checkpoint, model, name, "),
     # kinds
     (
         {"topology": {"kind": "rng", "nodes": 5}},

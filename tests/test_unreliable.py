@@ -374,6 +374,16 @@ def test_links_are_remembered_through_changes_and_snapshots() -> None:
     assert other.get("mass", (1,)).ravel().tolist() == [10, 20]
 
 
+def test_push_sum_is_refused_where_a_node_would_send_more_than_it_has() -> None:
+    mixing = {"kind": "laplacian", "beta": 0.15}
+    content = config(channel=PUSH, optimizer={"mixing": mixing}, topology={"kind": "complete", "nodes": 10})
+    content["topology"].pop("m")
+    with pytest.raises(InputError, match=r"push_sum needs W_ii above 0, and node 0 of degree 9 has -0\.35"):
+        fdtrain.run(content)
+    mixing["beta"] = 0.1
+    fdtrain.run(content)
+
+
 def test_links_without_mass_are_forgotten() -> None:
     """However often the network changes, what is kept does not grow."""
     store, draws = LinkStore(), np.random.default_rng(0)

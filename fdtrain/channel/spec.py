@@ -8,6 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.errors import InputError
+from fdtrain.graph import Graph
+from fdtrain.mixing import Mixing
+
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Index = NDArray[np.int64]
@@ -172,6 +176,25 @@ class Channel:
                 size = int(max(high.max(initial=0), pairs.max(initial=0))) + 1
                 down |= np.isin(low * size + high, pairs[:, 0] * size + pairs[:, 1])
         return down
+
+    def check(self, mixing: Mixing, graph: Graph) -> None:
+        """Refuse a graph on which push-sum would send more mass than there is.
+
+        Raises:
+            InputError: a node's own weight W_ii is not above 0.
+        """
+        if self.parameter_policy != "push_sum" or graph.num_edges == 0:
+            return
+        degrees = graph.degrees.astype(np.float64)
+        shares = mixing.weights(degrees[graph.rows], degrees[graph.indices])
+        own = 1.0 - np.bincount(graph.rows, shares, graph.num_nodes)
+        if own.min() <= 1e-12:
+            node = int(own.argmin())
+            which = f"node {node} of degree {graph.degrees[node]}"
+            raise InputError(
+                f"channel.parameters.missing: push_sum needs W_ii above 0, and {which} has "
+                f"{own[node]:.3g}; lower optimizer.mixing.beta, or use metropolis"
+            )
 
     @property
     def grain(self) -> int:
