@@ -140,7 +140,6 @@ def test_a_difference_is_told(
         (["--out", "nowhere/table.csv"], "there is no directory nowhere"),
         (["--out", "table.txt"], "--out table.txt: must end in .csv"),
         (["--layers", "100000"], "--layers: must be at most 200, found 100000"),
-        (["--batches", "100000000"], "200,000,000 rounds in a mini-batch, at most 2,000,000"),
         (["paper/node_regression_sgd"], "needs synthetic data"),
     ],
 )
