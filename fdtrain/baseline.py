@@ -64,7 +64,8 @@ def train_centralized(experiment: Experiment, host: Host, saved: Mapping[str, An
             if job.log_every is not None:
                 unreported.append(MinibatchRow(t, measure, data.baselines(t - 1), job.measure))
                 if len(unreported) == job.log_every:
-                    host.enter_minibatches(unreported)
+                    if not host.enter_minibatches(unreported):
+                        return
                     unreported = []
                     if not np.isfinite(state.theta).all():
                         raise _diverged(job, epoch, state.theta)
@@ -74,8 +75,8 @@ def train_centralized(experiment: Experiment, host: Host, saved: Mapping[str, An
             if stop:
                 host.stop(t, stop)
                 return
-        if unreported:
-            host.enter_minibatches(unreported)
+        if unreported and not host.enter_minibatches(unreported):
+            return
         with np.errstate(all="ignore"):
             host.outcome.node_loss = _test(experiment, host, t - 1, state.theta)
         host.outcome.theta = np.tile(state.theta, (experiment.nodes, 1))
@@ -117,7 +118,7 @@ def _diverged(job: Job, epoch: int, theta: reference.Array) -> DivergenceError:
 
 def _test(experiment: Experiment, host: Host, t: int, theta: reference.Array) -> reference.Array:
     """Every node's measure on the test samples, [V]."""
-    job, data, graph = experiment.job, experiment.data, experiment.topology.graph(t)
+    job, data, graph = experiment.job, experiment.data, host.topology.graph(t)
     found = []
     for k in range(job.test_minibatches):
         host.compare_on_test(k)

@@ -36,12 +36,20 @@ def file_name(minibatch: int) -> str:
     return f"minibatch-{minibatch:09}.ckpt"
 
 
+def number_of(file: Path) -> int:
+    """After how many mini-batches a checkpoint is one, by its name."""
+    match = _NAME.fullmatch(file.name)
+    if match is None:
+        raise ValueError(f"{file.name}: is no checkpoint's name")
+    return int(match[1])
+
+
 def found_in(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first; none if it does not exist."""
     if not folder.is_dir():
         return []
-    numbered = [(int(match[1]), file) for file in folder.iterdir() if (match := _NAME.fullmatch(file.name))]
-    return [file for _, file in sorted(numbered, reverse=True)]
+    files = [file for file in folder.iterdir() if _NAME.fullmatch(file.name)]
+    return sorted(files, key=number_of, reverse=True)
 
 
 def write(folder: Path, minibatch: int, content: Any, keep: int) -> Path:

@@ -30,10 +30,10 @@ from fdtrain.observer import Quiet as Quiet
 from fdtrain.outputs import writing
 from fdtrain.resumption import Checkpoints, Saved, cut_back, newest
 from fdtrain.rundir import COMPLETE, RunDirectory, is_complete, resumptions, write_json
-from fdtrain.service import EpochRow, Host, Outcome
+from fdtrain.service import EpochRow, Outcome
 from fdtrain.team import Team, in_threads
 from fdtrain.topology import MovingSource
-from fdtrain.topology.connectivity import Recorder
+from fdtrain.topology.connectivity import Connectivity, Recorder
 from fdtrain.training import follow, log_to
 from fdtrain.verify import Comparison, Verifier
 
@@ -221,6 +221,11 @@ class _Leader:
         )
         if host.job.done:
             self._observer.resumed(host.job.done)
+        if host.job.channel is not None:
+            graph = self._experiment.topology.graph(0) if host.job.redraw_every is None else None
+            total = host.job.epochs * host.job.minibatches
+            for text in host.job.channel.idle(total, graph):
+                self._observer.note(f"note: {text}: without effect")
         comparisons: list[Comparison] = []
         try:
             if verify and self._saved is None and config.training.mode == "distributed":
@@ -238,7 +243,7 @@ class _Leader:
         finally:
             host.close()
             if directory is not None:
-                self._close(directory, ended)
+                self._close(directory, ended, failed=ended not in (COMPLETE, outcome.stopped))
         self._observer.finished()
         if _is_asleep(self._experiment, outcome):
             self._observer.note(ASLEEP)
@@ -257,12 +262,18 @@ class _Leader:
                     "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 }
             )
-            self._write_environment(directory, "interrupted")
-        directory.write_held_out(self._experiment.held_out())
+        try:
+            if goes_on:
+                self._write_environment(directory, "interrupted")
+            directory.write_held_out(self._experiment.held_out())
+        except OSError as error:
+            raise RunFailedError(_unwritten(directory.path, error)) from None
         log_here = partial(log_to, directory.logs.absolute())
         self._team.order(log_here)
         log_here(self._team)
-        _record_connectivity(self._experiment, self._host, directory)
+        source, every = self._experiment.config.topology, self._host.job.redraw_every
+        if isinstance(source, MovingSource) and every is not None:
+            self._host.connectivity = Recorder(every, source.window, self._on_graph)
         keeper = Checkpoints(directory, self._experiment, self._seconds, self._observer.note)
         self._host.keeper = keeper
         return keeper
@@ -303,6 +314,11 @@ class _Leader:
                 self._directory.append_minibatches(rows)
         self._observer.minibatches(rows)
 
+    def _on_graph(self, row: Connectivity) -> None:
+        assert self._directory is not None
+        with self._writing(self._directory.path / "connectivity.csv"):
+            self._directory.append_connectivity(row)
+
     @contextmanager
     def _writing(self, file: Path) -> Iterator[None]:
         """Where a result cannot be written the run ends, on all ranks."""
@@ -315,13 +331,13 @@ class _Leader:
         """Since training began."""
         return time.monotonic() - self._training
 
-    def _close(self, directory: RunDirectory, ended: str) -> None:
+    def _close(self, directory: RunDirectory, ended: str, *, failed: bool) -> None:
         try:
             if len(self._host.outcome.rows) > self._before:  # otherwise there is nothing new
                 _write_results(directory, self._experiment, self._host.outcome)
             self._write_environment(directory, ended)
         except OSError as error:
-            if ended == COMPLETE:  # otherwise that is the smaller trouble
+            if not failed:  # otherwise that is the smaller trouble
                 raise RunFailedError(_unwritten(directory.path, error)) from None
 
     def _write_environment(self, directory: RunDirectory, ended: str) -> None:
@@ -332,17 +348,7 @@ class _Leader:
 
 
 def _unwritten(path: Path, error: OSError) -> str:
-    return f"{path}: cannot be written: {error.strerror or error}; make room, and go on with: fdtrain run --resume"
-
-
-def _record_connectivity(experiment: Experiment, host: Host, directory: RunDirectory) -> None:
-    """Write ``connectivity.csv`` while the network moves."""
-    source, every = experiment.config.topology, experiment.job.redraw_every
-    if isinstance(source, MovingSource) and every is not None:
-        known = len(directory.read_connectivity())
-        recorder = Recorder(host.topology, every, source.window, directory.append_connectivity, known)
-        recorder.catch_up(max(host.job.done - 1, 0))  # before anybody asks for that one
-        host.on_graph = recorder.see
+    return f"{path}: cannot be written: {error.strerror or error}; make room, and go on with --resume"
 
 
 def _is_asleep(experiment: Experiment, outcome: Outcome) -> bool:

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class BusyError(InputError):
+    """Another process is at work on a run."""
+
+
 class DivergenceError(ArithmeticError):
     """Training produced a value that is not finite; the message names the epoch, the node and the layer."""
 

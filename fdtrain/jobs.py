@@ -170,7 +170,7 @@ def _launch(count: int, arguments: list[str], logs: Path | None, observer: Obser
         status = 1 if cause else job.status
         if status == 0 and message is None:
             return
-        if message is not None and cause is None:
+        if message is not None:
             raise _as_error(message, status)
         raise _as_crash(job, status, cause, logs)
 

@@ -170,9 +170,16 @@ class Job:
 
     @property
     def first_failure(self) -> str | None:
-        """Which rank ended otherwise than with status 0 before all others, and how."""
+        """Which rank ended otherwise than with status 0 before all others, and how; or left them before that."""
         found = next(((rank, code) for rank, code in self._ends if code), None)
-        return None if found is None else f"rank {found[0]} {ending(found[1])}"
+        if found is None:
+            return None
+        rank, code = self._ends[0]
+        return (
+            f"rank {rank} left the others, with status 0"
+            if code == 0
+            else f"rank {found[0]} {ending(found[1])}"
+        )
 
     def _hear(self, part: bytes) -> None:
         """What the fork server says."""

@@ -28,6 +28,14 @@ class Saved:
 class DamagedError(ValueError):
     """A checkpoint is not what it should be; the message says why."""
 
+    what = "is damaged"
+
+
+class UnfitError(DamagedError):
+    """A checkpoint is whole, but the run's other files are not what they were."""
+
+    what = "does not fit"
+
 
 class Checkpoints:
     """The checkpoints of a run's directory: a :class:`fdtrain.memory.Keeper`."""
@@ -152,7 +160,7 @@ def newest(directory: RunDirectory, experiment: Experiment) -> tuple[Saved | Non
             compare(content["of"], present, file)
             _check(content, file, directory, experiment.job)
         except DamagedError as error:
-            damaged.append(f"checkpoint {file} is damaged ({error})")
+            damaged.append(f"checkpoint {file} {error.what} ({error})")
             continue
         instead = f": going on from {file.name}"
         return Saved(file, content["position"]["minibatch"], content), [text + instead for text in damaged]
@@ -209,7 +217,7 @@ def _check(content: Any, file: Path, directory: RunDirectory, job: Job) -> None:
         raise DamagedError(f"is after mini-batch {done:,} of {job.epochs * job.minibatches:,}")
     other = changed(directory.path, content["files"])
     if other is not None:
-        raise DamagedError(f"{other} does not begin with what was there when it was written")
+        raise UnfitError(f"{other} does not begin with what was there when it was written")
 
 
 def _digest(file: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain.errors import InputError
+from fdtrain.errors import BusyError, InputError
 from fdtrain.graph import Graph
 from fdtrain.ledger import Count, Ledger
 from fdtrain.measure import found_in
@@ -41,6 +41,8 @@ _CONTENTS = (
     "heldout.npz",
     "environment.json",
     "report.html",
+    ".environment.json.writing",
+    ".verify.json.writing",
 )
 _FOLDERS = ("figures", "logs", "checkpoints")
 GROWING = (
@@ -97,13 +99,13 @@ class RunDirectory:
         """Let no other process work on this run meanwhile; one that is about to end is waited for, so many seconds.
 
         Raises:
-            InputError: another process works on it.
+            BusyError: another process works on it.
         """
         handle, start = os.open(self.path, os.O_RDONLY), time.monotonic()
         try:
             while not _lock(handle):
                 if time.monotonic() - start > patience:
-                    raise InputError(
+                    raise BusyError(
                         f"{self.path}: another process is at work on this run; wait for it, or end it"
                     )
                 time.sleep(0.05)
@@ -121,11 +123,11 @@ class RunDirectory:
         self.logs.mkdir(exist_ok=True)
 
     def clear(self) -> None:
-        """Remove all that a run has left."""
-        for name in _CONTENTS:
-            (self.path / name).unlink(missing_ok=True)
+        """Remove all that a run has left; last what makes the directory that of a run."""
         for name in _FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in sorted(_CONTENTS, key=lambda name: name == "config.yaml"):
+            (self.path / name).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove a run that came to nothing, with its directory."""
@@ -409,5 +411,7 @@ def resumptions(path: Path) -> list[Any]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write `content` as an indented JSON file."""
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Write `content` as an indented JSON file, as a whole or not at all."""
+    unfinished = file.with_name(f".{file.name}.writing")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(file)

@@ -23,6 +23,7 @@ from fdtrain.passes import Rows
 from fdtrain.snapshot import Snapshot, cut, join
 from fdtrain.tasks.base import DataService, Samples
 from fdtrain.topology.ahead import Ahead
+from fdtrain.topology.connectivity import Recorder
 from fdtrain.training import Diverged, Log, Order, Report, Saved, State
 
 Array = NDArray[np.float64]
@@ -128,7 +129,7 @@ class Host:
         self.outcome = Outcome(theta=theta)
         self.measure = job.measure
         self.on_minibatches: Callable[[Sequence[MinibatchRow]], None] | None = None
-        self.on_graph: Callable[[int, Graph], None] | None = None  # told of the graph of every mini-batch
+        self.connectivity: Recorder | None = None  # sees the graph of every mini-batch
         self.owner = partition.block(len(theta), ranks)
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
         self._on_epoch, self._plateau = on_epoch, plateau
@@ -151,8 +152,8 @@ class Host:
         self.job.network.check(graph)
         if self.job.channel is not None:
             self.job.channel.check(self.job.mixing, graph)
-        if self.on_graph is not None:
-            self.on_graph(t, graph)
+        if self.connectivity is not None:
+            self.connectivity.see(t, graph)
         return graph
 
     def close(self) -> None:
@@ -275,10 +276,12 @@ class Host:
         if self._on_epoch is not None:
             self._on_epoch(row)
 
-    def enter_minibatches(self, rows: Sequence[MinibatchRow]) -> None:
-        """Take in the metrics of the mini-batches that follow those of before, while an epoch goes on."""
+    def enter_minibatches(self, rows: Sequence[MinibatchRow]) -> bool:
+        """Take in the metrics of the mini-batches that follow those of before, while an epoch goes on; whether it is to
+        go on."""
         if self.on_minibatches is not None:
             self.on_minibatches(rows)
+        return self._failure is None
 
     def save(self, t: int, states: Sequence[State], stop: int) -> None:
         snapshots = [state.snapshot for state in states if state.snapshot is not None]
@@ -298,12 +301,13 @@ class Host:
 
     def keep(self, t: int, content: Mapping[str, Any]) -> None:
         """Write a checkpoint after t mini-batches: `content`, of training, and what this service remembers."""
-        if self.keeper is not None:
+        if self.keeper is not None and self._failure is None:
             watch, critic = self._plateau, self.critic
             host = {
                 "memory": self._memory.as_dict(),
                 "plateau": None if watch is None else [watch.best, watch.since],
                 "critic": None if critic is None else critic.state,
+                "connectivity": None if self.connectivity is None else self.connectivity.state,
             }
             self.keeper.write(t, {**content, "host": host})
 
@@ -323,6 +327,8 @@ class Host:
             watch.best, watch.since = host["plateau"]
         if self.critic is not None:
             self.critic.state = host["critic"]
+        if self.connectivity is not None:
+            self.connectivity.state = host["connectivity"]
         if "snapshot" in content:
             parts = cut(Snapshot.from_dict(content["snapshot"]), self._ids)
             ledgers = [Ledger.from_dict(content["ledger"]), *[None] * (len(parts) - 1)]

@@ -41,7 +41,9 @@ def summarize(run: RunDirectory) -> RenderableType:
         )
         radio, link = train["radio_messages"], train["link_messages"]
         table.add_row("radio", f"{radio:,} broadcasts, {size(train['radio_bytes'])}")
-        table.add_row("links", f"{link:,} messages, {size(train['link_bytes'])}{_missing(train)}")
+        whole = _missing(train)
+        of_part = ", or a part of them" if whole else ""
+        table.add_row("links", f"{link:,} messages, {size(train['link_bytes'])}{whole}{of_part}")
         for phase, field in count:
             if phase == "train" and field != "all":
                 spent = count[phase, field]

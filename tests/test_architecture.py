@@ -96,6 +96,7 @@ DRIVER = (
     "reference",
     "report",
     "resources",
+    "restarts",
     "resumption",
     "rundir",
     "scheduling",

@@ -87,7 +87,9 @@ class Runs:
         try:
             saved, notes = resumption.newest(RunDirectory(self.run), self.experiment)
         except InputError as error:
-            if not re.search(r" is damaged .*and there is no other; .*--overwrite$", str(error)):
+            if not re.search(
+                r" (is damaged|does not fit) .*and there is no other; .*--overwrite$", str(error)
+            ):
                 raise
             return None, [str(error)]
         assert all("\n" not in note for note in notes)

@@ -26,7 +26,7 @@ from fdtrain.shifts import SHIFTS
 from fdtrain.tasks.node_regression import Shift
 from fdtrain.team import Team, in_threads
 from fdtrain.topology.ahead import Ahead
-from fdtrain.topology.connectivity import Watch, smallest_window
+from fdtrain.topology.connectivity import Connectivity, Recorder, Watch, smallest_window
 from fdtrain.training import follow
 from fdtrain.verify import Verifier
 
@@ -277,11 +277,11 @@ def test_an_error_in_a_run_ends_it_at_its_mini_batch(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(Ahead.__init__.__kwdefaults__, "worth", 0.0)
     made, before = experiment(SPARSE), threading.active_count()
     host = Host(made.job, Ahead(Slow(bad=5), 1, 8), made.data, made.theta, 2)
-    seen: list[int] = []
-    host.on_graph = lambda t, graph: seen.append(t)
+    seen: list[Connectivity] = []
+    host.connectivity = Recorder(1, 10, seen.append)
     with pytest.raises(InputError, match="no graph at 5"):
         serve(made.job, host, 2)
-    assert max(seen) == 4
+    assert [row.minibatch for row in seen] == [1, 2, 3, 4, 5]
     assert len(host.outcome.rows) == 1  # an epoch of four mini-batches
     assert threading.active_count() == before
 

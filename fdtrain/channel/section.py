@@ -203,7 +203,12 @@ class PartitionConfig(During):
         """The model, of a network with so many nodes."""
         if self.nodes is None:
             assert self.fraction is not None
-            return spec.Partition(self.span, frozenset(range(round(self.fraction * nodes))))
+            count = round(self.fraction * nodes)
+            if not 0 < count < nodes:
+                raise InputError(
+                    f"channel.partitions.fraction: {self.fraction:g} of {nodes} nodes are {count}; leave both parts one"
+                )
+            return spec.Partition(self.span, frozenset(range(count)))
         return spec.Partition(self.span, _known(self.nodes, nodes, "channel.partitions.nodes"))
 
 

@@ -177,6 +177,21 @@ class Channel:
                 down |= np.isin(low * size + high, pairs[:, 0] * size + pairs[:, 1])
         return down
 
+    def idle(self, minibatches: int, graph: Graph | None) -> list[str]:
+        """What of it changes nothing in a training of so many mini-batches, on this `graph` where that stays."""
+        found = []
+        for name in ("outages", "partitions", "crashes"):
+            for event in getattr(self, name):
+                if event.span.start >= minibatches:
+                    found.append(
+                        f"channel.{name}: one starts at mini-batch {event.span.start:,}, of {minibatches:,} (from 0)"
+                    )
+        if graph is not None:
+            links = {(int(i), int(j)) for i, j in graph.edges()}
+            absent = [pair for outage in self.outages for pair in sorted(outage.pairs - links)]
+            found += [f"channel.outages: there is no link [{i}, {j}]" for i, j in absent]
+        return found
+
     def check(self, mixing: Mixing, graph: Graph) -> None:
         """Refuse a graph on which push-sum would send more mass than there is.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fdtrain import config, stopping
+from fdtrain import config, restarts
 from fdtrain.commands.options import (
     ConfigArgument,
     OptionalConfigArgument,
@@ -19,10 +19,9 @@ from fdtrain.commands.options import (
     load_experiment,
 )
 from fdtrain.driver import Observer, lead, report_verification
-from fdtrain.errors import CrashError, InputError
+from fdtrain.errors import BusyError, InputError
 from fdtrain.experiment import build
 from fdtrain.jobs import count_ranks, on_ranks, repeated, reports_to_launcher
-from fdtrain.launcher import INSTALL_HINT, find_mpirun
 from fdtrain.outputs import check_file
 from fdtrain.progress import Events, make_console
 from fdtrain.rundir import RunDirectory, check_free, is_complete
@@ -90,26 +89,26 @@ def run(
         directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
         try:
             lead(team, experiment, directory, observer, verify=verify)
+        except BusyError:  # it is another's
+            raise
         except InputError:
             if not directory.has_metrics():
                 directory.discard()
             raise
 
+    def start(arguments: list[str]) -> None:
+        on_ranks(count, team, arguments, path / "logs", work, stoppable=True, apart=max_restarts > 0)
+
     if max_restarts:
-        _check_restarts(count, team)
-    for number in range(1, max_restarts + 2):
-        try:
-            on_ranks(count, team, repeat, path / "logs", work, stoppable=True, apart=max_restarts > 0)
-            break
-        except CrashError as crash:
-            if number > max_restarts or stopping.requested():
-                raise
-            _tell_restart(crash, number, max_restarts, path)
-            repeat = _resumed(context, path)
-        except KeyboardInterrupt:
-            if not reports_to_launcher():
-                print(_interrupted(RunDirectory(path)), file=sys.stderr)
-            raise
+        restarts.check(count, team)
+        if settings.checkpoint.every is None:
+            print("note: --max-restarts without checkpoint.every begins anew after a crash", file=sys.stderr)
+    try:
+        restarts.with_restarts(start, repeat, context, path, max_restarts)
+    except KeyboardInterrupt:
+        if not reports_to_launcher():
+            print(_interrupted(RunDirectory(path)), file=sys.stderr)
+        raise
     if reports_to_launcher():
         return 0
     if figures:
@@ -144,36 +143,6 @@ def _say(text: str) -> None:
         Events(sys.stdout).note(text)
     else:
         print(text)
-
-
-def _resumed(context: typer.Context, path: Path) -> list[str]:
-    """The arguments with which the ranks go on with the run in `path`; from its beginning where it has none."""
-    if not (path / "config.yaml").is_file():
-        return repeated(context, out=path)
-    left_out = {"config_name": None, "overrides": None, "out": None, "overwrite": False}
-    return repeated(context, **left_out, resume=path)
-
-
-def _tell_restart(crash: CrashError, number: int, limit: int, path: Path) -> None:
-    kept = sorted((path / "checkpoints").glob("minibatch-*.ckpt"))
-    where = f"mini-batch {int(kept[-1].stem.rpartition('-')[2]):,}" if kept else "the beginning"
-    print(f"note: {crash}; restart {number} of {limit}, from {where}", file=sys.stderr)
-
-
-def _check_restarts(count: int, team: Team | None) -> None:
-    """Who starts ranks anew has to be another process than theirs."""
-    if team is not None:
-        raise InputError(
-            "--max-restarts: this process was started by an MPI launcher, which would have to restart it"
-        )
-    try:
-        find_mpirun()
-    except InputError:
-        if count > 1:
-            raise
-        raise InputError(
-            f"--max-restarts: also one rank has to be a process of its own, by mpirun, which is missing; {INSTALL_HINT}"
-        ) from None
 
 
 def _interrupted(run: RunDirectory) -> str:

@@ -235,17 +235,20 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def ledger(run: Run) -> Table:
     """Messages and bytes by phase and kind."""
+    lines = run.ledger or []
     head = ["phase", "kind", "rounds", "radio broadcasts", "radio bytes", "link messages", "link bytes"]
+    missing = [name for name in ("lost", "late") if any(line.get(f"{name}_messages") for line in lines)]
     rows = []
-    for line in run.ledger or ():
+    for line in lines:
         physical = line["phase"] == "physical"
         kind = "all" if line["field"] == "all" else PAYLOADS.get(line["field"], line["field"])
         rounds = Cell(NONE) if physical else count(line["rounds"])
         radio = [Cell(NONE)] * 2 if physical else [count(line["radio_messages"]), amount(line["radio_bytes"])]
         link = [count(line["link_messages"]), amount(line["link_bytes"])]
         phase = PHASES.get(line["phase"], line["phase"])
-        rows.append([Cell(phase), Cell("MPI sends" if physical else kind), rounds, *radio, *link])
-    return Table(head, rows)
+        gone = [Cell(NONE) if physical else count(line[f"{name}_messages"]) for name in missing]
+        rows.append([Cell(phase), Cell("MPI sends" if physical else kind), rounds, *radio, *link, *gone])
+    return Table([*head, *missing], rows)
 
 
 def verification(run: Run) -> Table | None:

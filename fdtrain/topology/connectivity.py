@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.graph import Graph
-
-if TYPE_CHECKING:
-    from fdtrain.service import Topology
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,20 @@ class Watch:
     """
 
     def __init__(self, window: int) -> None:
-        self._window, self._seen = window, 0
+        self._window, self.seen = window, 0
         self._edges: NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)  # of the forest
         self._last: NDArray[np.int64] = np.empty(
             0, dtype=np.int64
         )  # number of the graph in which each was last
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How many graphs were seen, and what is remembered of them: numbers and arrays."""
+        return {"seen": self.seen, "edges": self._edges, "last": self._last}
+
+    @state.setter
+    def state(self, saved: Mapping[str, Any]) -> None:
+        self.seen, self._edges, self._last = saved["seen"], saved["edges"], saved["last"]
 
     def see(self, minibatch: int, graph: Graph) -> Connectivity:
         """The next graph, which serves from `minibatch` (from 0) on."""
@@ -61,18 +67,18 @@ class Watch:
         count, member = connected_components(pattern, directed=False)
         now = graph.edges()
         edges = np.concatenate([now, self._edges])
-        last = np.concatenate([np.full(len(now), self._seen), self._last])
+        last = np.concatenate([np.full(len(now), self.seen), self._last])
         _, first = np.unique(edges[:, 0] * nodes + edges[:, 1], return_index=True)
-        edges, ages = edges[first], self._seen + 1 - last[first]
+        edges, ages = edges[first], self.seen + 1 - last[first]
         tree = minimum_spanning_tree(
             csr_array((ages, (edges[:, 0], edges[:, 1])), shape=(nodes, nodes))
         ).tocoo()
         self._edges = np.sort(np.stack([tree.row, tree.col], axis=1), axis=1).astype(np.int64)
         ages = tree.data.astype(np.int64)
-        self._last = self._seen + 1 - ages
-        self._seen += 1
+        self._last = self.seen + 1 - ages
+        self.seen += 1
         needed = int(ages.max(initial=1)) if len(ages) == nodes - 1 else None
-        full = self._seen >= self._window
+        full = self.seen >= self._window
         return Connectivity(
             minibatch + 1,
             nodes,
@@ -89,34 +95,24 @@ class Watch:
 class Recorder:
     """Hands a line to `write` for every graph of a run, once."""
 
-    def __init__(
-        self,
-        topology: Topology,
-        every: int,
-        window: int,
-        write: Callable[[Connectivity], None],
-        known: int = 0,
-    ) -> None:
-        """`topology` is asked for graphs that were not seen, where a run begins late; a new one comes `every` so many
-        mini-batches. Of the first `known` the lines were written before."""
-        self._topology, self._every, self._write = topology, every, write
-        self._watch, self._next, self._known = Watch(window), 0, known
-
-    def catch_up(self, t: int) -> None:
-        """Look at the graphs before that of mini-batch t which were not seen."""
-        while self._next < t // self._every:
-            self._watch.see(self._next * self._every, self._topology.graph(self._next * self._every))
-            self._next += 1
+    def __init__(self, every: int, window: int, write: Callable[[Connectivity], None]) -> None:
+        """A new graph comes `every` so many mini-batches."""
+        self._every, self._write = every, write
+        self._watch = Watch(window)
 
     def see(self, t: int, graph: Graph) -> None:
-        """The graph of mini-batch t (from 0); one that was seen before is passed over."""
-        self.catch_up(t)
-        number = t // self._every
-        if self._next == number:
-            line = self._watch.see(t, graph)
-            if number >= self._known:
-                self._write(line)
-            self._next += 1
+        """The graph of mini-batch t (from 0), one after another; one that was seen before is passed over."""
+        if t // self._every == self._watch.seen:
+            self._write(self._watch.see(t, graph))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known of the graphs so far: numbers and arrays."""
+        return self._watch.state
+
+    @state.setter
+    def state(self, saved: Mapping[str, Any]) -> None:
+        self._watch.state = saved
 
 
 def smallest_window(rows: Sequence[Connectivity]) -> int | None:
