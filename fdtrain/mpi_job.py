@@ -81,13 +81,15 @@ class Job:
     def _start(
         self, mpirun: str, address: Path, command: Sequence[str], environment: Mapping[str, str]
     ) -> None:
+        # Groups keep a terminal's Ctrl-C from ranks. Sessions would, too, but Linux schedules them apart: with stubs and
+        # ranks in two of them 100 ranks take minutes to start.
         errors_of_user = os.dup(2)
         watch = [os.getpid(), self.deadline, [str(folder) for folder in self._folders], errors_of_user]
         with self.log.open("w", encoding="utf-8") as errors:
             self._server = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fdtrain.forkserver", str(address), json.dumps(watch)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-                bufsize=0, pass_fds=[errors_of_user], start_new_session=True,
+                bufsize=0, pass_fds=[errors_of_user], process_group=0,
             )  # fmt: skip
             os.close(errors_of_user)
             assert self._server.stdin is not None
@@ -100,7 +102,7 @@ class Job:
             self._mpirun = subprocess.Popen(
                 [mpirun, "-n", str(self.ranks), *stub, *command],
                 stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, env=environment,
-                bufsize=0, start_new_session=True,  # a terminal's Ctrl-C is for this process alone
+                bufsize=0, process_group=0,
                 preexec_fn=lambda: end_with_parent(parent) or os._exit(1),
             )  # fmt: skip
         assert self._mpirun.stdout is not None
