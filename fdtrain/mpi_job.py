@@ -81,8 +81,8 @@ class Job:
     def _start(
         self, mpirun: str, address: Path, command: Sequence[str], environment: Mapping[str, str]
     ) -> None:
-        # Groups keep a terminal's Ctrl-C from ranks. Sessions would, too, but Linux schedules them apart: with stubs and
-        # ranks in two of them 100 ranks take minutes to start.
+        # Groups keep a terminal's Ctrl-C from ranks. Sessions would, too, but Linux schedules those apart: stubs and
+        # ranks in two of them, 100 ranks take minutes to start.
         errors_of_user = os.dup(2)
         watch = [os.getpid(), self.deadline, [str(folder) for folder in self._folders], errors_of_user]
         with self.log.open("w", encoding="utf-8") as errors:
