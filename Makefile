@@ -15,7 +15,7 @@ run: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain run quickstart --ranks pure --out runs/quickstart
 
 test: $(VENV)/.dev
-	timeout 1200 $(BIN)/python -m pytest
+	timeout 2400 $(BIN)/python -m pytest
 
 # The same bits under the other MPI: the tests that need one, in an environment of its own.
 test-mpich:
