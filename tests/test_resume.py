@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,7 +25,7 @@ import fdtrain as package
 from fdtrain import checkpoint, driver, stopping
 from fdtrain.cli import main
 from fdtrain.config import from_mapping
-from fdtrain.errors import DivergenceError, InputError, StoppedError
+from fdtrain.errors import DivergenceError, InputError, RunFailedError, StoppedError
 from fdtrain.rundir import RunDirectory, is_complete
 from fdtrain.service import EpochRow
 
@@ -609,3 +611,43 @@ def test_under_mpi_on_other_numbers_of_ranks(long: Path, tmp_path: Path) -> None
         counts = json.loads((run / "environment.json").read_text())
         assert counts["ranks"] == {"4": 4, "mpirun": 2, "pure": 7}[ranks]
     assert one_line_error(fdtrain("run", "--resume", str(tmp_path))).endswith("it holds no config.yaml")
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "minibatches.csv", "timing.csv"])
+@pytest.mark.parametrize("case", ["log and early stop", "centralized adam, logged"])
+def test_a_run_that_finds_no_space_left_goes_on_when_there_is_some(
+    case: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a line was written; all ranks leave, and no later checkpoint is kept."""
+    config = from_mapping({**CASES[case], "checkpoint": {"every": 1, "keep": 2}})
+    ranks = 1 if config.training.mode == "centralized" else 2
+    driver.run(config, out=tmp_path / "whole", ranks=ranks, verify=False)
+    append, run = RunDirectory._append, tmp_path / "run"
+
+    def full(directory: RunDirectory, file: str, *lines: Any) -> None:
+        if file == name and (directory.path / file).exists():
+            with (directory.path / file).open("a") as stream:
+                stream.write("2,0.1")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(directory, file, *lines)
+
+    monkeypatch.setattr(RunDirectory, "_append", full)
+    with pytest.raises(
+        RunFailedError, match=r"csv: cannot be written: No space left on device; make room, and go on"
+    ):
+        driver.run(config, out=run, ranks=ranks, verify=False)
+    monkeypatch.undo()
+    driver.resume(run, ranks=1)
+    assert results(run) == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("case", ["log and early stop", "d_sgd"])
+def test_results_that_find_no_space_left_are_no_success(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(directory: RunDirectory, theta: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RunDirectory, "write_theta", full)
+    with pytest.raises(RunFailedError, match="cannot be written: No space left"):
+        driver.run(from_mapping(CASES[case]), out=tmp_path / "run", verify=False)

@@ -384,6 +384,24 @@ def test_push_sum_is_refused_where_a_node_would_send_more_than_it_has() -> None:
     fdtrain.run(content)
 
 
+def test_what_changes_nothing_is_said() -> None:
+    channel = {
+        "outages": [{"links": [[0, 1], [10, 11]], "start": 9}],
+        "crashes": [{"nodes": [3], "start": 8}],
+        "partitions": [{"fraction": 0.5, "start": 20, "stop": 30}],
+    }
+    made = build(from_mapping(config(channel=channel)))
+    assert made.job.channel is not None
+    graph = made.topology.graph(0)
+    assert [10, 11] not in graph.edges().tolist()
+    assert made.job.channel.idle(9, graph) == [
+        "channel.outages: one starts at mini-batch 9, of 9 (from 0)",
+        "channel.partitions: one starts at mini-batch 20, of 9 (from 0)",
+        "channel.outages: there is no link [10, 11]",
+    ]
+    assert made.job.channel.idle(31, None) == []
+
+
 def test_links_without_mass_are_forgotten() -> None:
     """However often the network changes, what is kept does not grow."""
     store, draws = LinkStore(), np.random.default_rng(0)
