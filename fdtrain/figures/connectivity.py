@@ -29,9 +29,12 @@ def draw_connectivity(rows: Sequence[Connectivity], path: Path) -> None:
         above.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
         below.step(x, needed, where="post", color=GREEN)
         below.axhline(rows[0].window, color="#777777", linestyle=":", linewidth=1.0)
-        below.set(xlabel="mini-batch", ylabel="graphs until connected")
+        below.text(
+            x[0], rows[0].window, f"window of {rows[0].window}", color="#555555", size="small", va="bottom"
+        )
+        below.set(xlabel="mini-batch", ylabel="last graphs whose\nunion is connected")
         top = max(rows[0].window, np.nanmax(needed, initial=1.0))
-        below.set_ylim(0, 1.08 * top)
+        below.set_ylim(0, 1.15 * top)
         for axes in (above, below):
             axes.grid(visible=True)
         for axis in (below.xaxis, below.yaxis):
