@@ -125,10 +125,6 @@ CONTRADICTIONS: list[tuple[Content, str]] = [
     ({"topology": {"kind": "erdos_renyi", "nodes": 5, "mean_degree": [3, 2]}}, "a range [low, high]"),
     ({"topology": {"kind": "erdos_renyi", "nodes": 10**6, "p": 0.5}}, "small enough for 50,000,000 edges"),
     ({"topology": {"kind": "erdos_renyi", "nodes": 9, "p": 0.0}}, "no connected graph in 100 draws"),
-    (
-        {"topology": {"kind": "erdos_renyi", "nodes": 9, "p": 0.0, "connected": False}},
-        "node 0 has weighted degree 0",
-    ),
     ({"topology": {"kind": "watts_strogatz", "nodes": 5, "k": 6, "p": 0.1}}, "k: must be at most nodes"),
     ({"topology": {"kind": "watts_strogatz", "nodes": 5, "k": 3, "p": 0.1}}, "k: must be even"),
     ({"topology": {"kind": "random_regular", "nodes": 5, "degree": 5}}, "degree: must be less than nodes"),
