@@ -110,7 +110,8 @@ def resume(
     as without a break. Without a checkpoint it begins anew.
 
     Raises:
-        InputError: there is no run, or it is complete, or its configuration or data have changed.
+        InputError: there is no run, or it is complete, or its configuration or data have changed, or it has
+            checkpoints of which none can be used.
         VerificationError, DivergenceError: as :func:`run`.
     """
     found = RunDirectory.existing(Path(directory))
@@ -221,11 +222,7 @@ class _Leader:
         )
         if host.job.done:
             self._observer.resumed(host.job.done)
-        if host.job.channel is not None:
-            graph = self._experiment.topology.graph(0) if host.job.redraw_every is None else None
-            total = host.job.epochs * host.job.minibatches
-            for text in host.job.channel.idle(total, graph):
-                self._observer.note(f"note: {text}: without effect")
+        self._tell_what_is_idle()
         comparisons: list[Comparison] = []
         try:
             if verify and self._saved is None and config.training.mode == "distributed":
@@ -277,6 +274,14 @@ class _Leader:
         keeper = Checkpoints(directory, self._experiment, self._seconds, self._observer.note)
         self._host.keeper = keeper
         return keeper
+
+    def _tell_what_is_idle(self) -> None:
+        job = self._host.job
+        if job.channel is None:
+            return
+        graph = self._experiment.topology.graph(0) if job.redraw_every is None else None
+        for text in job.channel.idle(job.epochs * job.minibatches, graph):
+            self._observer.note(f"note: {text}: without effect")
 
     def _verify(self) -> list[Comparison]:
         try:

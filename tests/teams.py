@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,20 +28,25 @@ from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
 from fdtrain.topology.sources import BundleSource
 from fdtrain.training import follow
-from fdtrain.verify import Verifier
+from fdtrain.verify import Comparison, Verifier
+
+
+def led(work: Callable[[Team], Any], ranks: int) -> Any:
+    """What `work` makes on rank 0, which the others of `ranks` ranks follow."""
+
+    def enter(team: Team) -> Any:
+        if team.rank > 0:
+            return follow(team)
+        found = work(team)
+        team.dismiss()
+        return found
+
+    return in_threads(ranks, enter)
 
 
 def serve(job: Job, host: Host, ranks: int) -> Host:
     """Train on `ranks` ranks; the host has the outcome."""
-
-    def work(team: Team) -> None:
-        if team.rank == 0:
-            run_job(job, team, host)
-            team.dismiss()
-        else:
-            follow(team)
-
-    in_threads(ranks, work)
+    led(lambda team: run_job(job, team, host), ranks)
     return host
 
 
@@ -150,15 +155,9 @@ def experiment(
     return build(from_mapping(content(change), base=base), allow_plugins=allow_plugins)
 
 
-def verified(made: Experiment, ranks: int) -> list[Any]:
-    def work(team: Team) -> Any:
-        if team.rank > 0:
-            return follow(team)
-        found = Verifier(made, team).full(4)
-        team.dismiss()
-        return found
-
-    found: list[Any] = in_threads(ranks, work)
+def verified(made: Experiment, ranks: int = 1, minibatches: int = 4) -> list[Comparison]:
+    """The full verification."""
+    found: list[Comparison] = led(lambda team: Verifier(made, team).full(minibatches), ranks)
     return found
 
 

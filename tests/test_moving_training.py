@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from moving import ALL, CASES, DISK, service
-from teams import run, serve
+from teams import run, serve, verified
 
 from fdtrain import cli, driver, reference
 from fdtrain.config import from_mapping
@@ -24,11 +24,8 @@ from fdtrain.rundir import RunDirectory
 from fdtrain.service import Host
 from fdtrain.shifts import SHIFTS
 from fdtrain.tasks.node_regression import Shift
-from fdtrain.team import Team, in_threads
 from fdtrain.topology.ahead import Ahead
 from fdtrain.topology.connectivity import Connectivity, Recorder, Watch, smallest_window
-from fdtrain.training import follow
-from fdtrain.verify import Verifier
 
 SPARSE = {"kind": "random_waypoint", **CASES["random_waypoint"], "radio": DISK | {"range": 60.0}}
 NOBODY = {"kind": "random_waypoint", **CASES["random_waypoint"], "radio": DISK | {"range": 1e-3}}
@@ -48,25 +45,11 @@ def experiment(topology: dict[str, Any], **changes: dict[str, Any]) -> Experimen
     return build(from_mapping({"seed": 3, **content}))
 
 
-def verified(made: Experiment, ranks: int = 1) -> list[Any]:
-    """The full verification, on so many ranks."""
-
-    def work(team: Team) -> Any:
-        if team.rank > 0:
-            return follow(team)
-        found = Verifier(made, team).full(6)
-        team.dismiss()
-        return found
-
-    comparisons: list[Any] = in_threads(ranks, work)
-    return comparisons
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_every_kind_is_verified(name: str) -> None:
     kind, changes = ALL[name]
     made = experiment({"kind": kind, **CASES[kind], **changes})
-    comparisons = verified(made, ranks=2)
+    comparisons = verified(made, ranks=2, minibatches=6)
     assert len(comparisons) == 7
     assert all(comparison.passed for comparison in comparisons), comparisons
 
@@ -79,7 +62,7 @@ def test_nodes_that_are_alone_follow_the_oracle(topology: dict[str, Any], shift:
     alone = [(made.topology.graph(t).degrees == 0).sum() for t in range(6)]
     assert min(alone) > 0
     assert all(found == 20 for found in alone) == (topology is NOBODY)
-    comparisons = verified(made)
+    comparisons = verified(made, minibatches=6)
     assert all(comparison.passed for comparison in comparisons), comparisons
 
 
@@ -114,7 +97,7 @@ def test_isolated_nodes_of_drawn_networks_are_welcome_where_disconnected_ones_ar
     drawn = {"kind": "erdos_renyi", "nodes": 15, "mean_degree": 1.2, "connected": False, "redraw": redraw}
     made = experiment(drawn, model={"shift": shift})
     assert (made.topology.graph(0).degrees == 0).any()
-    assert all(comparison.passed for comparison in verified(made))
+    assert all(comparison.passed for comparison in verified(made, minibatches=6))
 
 
 def test_the_oracles_laplacian_is_that_of_scipy() -> None:

@@ -18,9 +18,7 @@ from fdtrain.engine import Engine
 from fdtrain.errors import InputError
 from fdtrain.experiment import build
 from fdtrain.snapshot import Kept
-from fdtrain.team import Team, in_threads
-from fdtrain.training import follow
-from fdtrain.verify import Comparison, Verifier
+from fdtrain.verify import Verifier
 
 BURSTS = {"kind": "gilbert_elliott", "to_bad": 0.1, "to_good": 0.4}
 NEVER = {
@@ -128,15 +126,8 @@ def test_no_loss_changes_no_bit_of_any_approach(scheme: str, kind: str, rounds: 
 def check_lossy(content: dict[str, Any], minibatches: int, ranks: int = 1) -> None:
     """Every θ, from different ones, and every count, as the oracle has them by the same draws."""
 
-    def work(team: Team) -> list[Comparison] | None:
-        if team.rank > 0:
-            follow(team)
-            return None
-        found = Verifier(build(from_mapping(content)), team).lossy(minibatches)
-        team.dismiss()
-        return found
-
-    agreement, counts = in_threads(ranks, work)
+    made = build(from_mapping(content))
+    agreement, counts = teams.led(lambda team: Verifier(made, team).lossy(minibatches), ranks)
     assert agreement.error <= 1e-10, agreement
     assert counts.error == 0, counts
 
