@@ -86,9 +86,22 @@ class WeightedSum:
 
     def __call__(self, rows: Array) -> Array:
         """The sums of `rows` [seen, k]: [n, k]."""
-        out = np.zeros((self._shape[0], rows.shape[1]))
-        self.into(np.ascontiguousarray(rows), out)()
+        return self.of(np.ascontiguousarray(rows), 0, self._shape[0])
+
+    def of(self, rows: Array, first: int, stop: int) -> Array:
+        """Those of the nodes `first` … `stop` − 1, [stop − first, k]; `rows` are contiguous."""
+        (indptr, columns, weights), k = self._csr, rows.shape[1]
+        out = np.zeros((stop - first, k))
+        part = indptr[first : stop + 1]
+        _csr_matvecs(
+            stop - first, self._shape[1], k, part, columns, weights, rows.reshape(-1), out.reshape(-1)
+        )
         return out
+
+    @property
+    def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+        """Row pointers [n + 1], columns and weights, those of a row in the order in which they are added."""
+        return self._csr
 
     def same_as(self, other: WeightedSum) -> bool:
         """Whether the weights are equal."""

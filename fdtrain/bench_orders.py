@@ -44,14 +44,12 @@ def measure(
     else:
         train, _ = team.deal(lambda: serve.dataset())
         rows = Rows(train.x[:, :batch], train.y[:, :batch])
-    layouts = engine.layouts(schedule)
     timings = []
     for _ in range(repeats + 1):
         start = _together(team)
         engine.minibatch(schedule, rows)
         middle = _together(team)
-        for layout in layouts:
-            layout.exchange(team.transport)
+        engine.exchange(schedule)
         stop = _together(team)
         timings.append(Timing(middle - start, stop - middle, yardstick() if yardstick else 0.0))
     return timings[1:]

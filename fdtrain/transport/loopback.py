@@ -6,8 +6,8 @@ import math
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -97,13 +97,26 @@ class LoopbackTransport:
         self.sent_bytes = 0
         self._receives: Sequence[Message] = ()
 
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+    def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         for peer, buffer in sends:
             self._hub.put(("data", self.rank, peer), (self.rounds, buffer.copy()))
             self.sent_bytes += buffer.nbytes
         self.sends += len(sends)
         self.rounds += 1
         self._receives = receives
+
+    def forget(self) -> None: ...
+
+    def native(self) -> None: ...
+
+    def prepare(self, sends: Sequence[Message], receives: Sequence[Message], number: int) -> NoReturn:
+        raise NotImplementedError("threads keep no exchanges")
+
+    def drive(self, advance: Callable[[], tuple[bool, int]], waits_for: Callable[[int], Any]) -> NoReturn:
+        raise NotImplementedError("threads exchange in Python")
+
+    def count(self, rounds: int, sends: int, size: int) -> None:
+        self.rounds += rounds
 
     def complete(self) -> None:
         for peer, buffer in self._receives:
