@@ -51,7 +51,9 @@ class CompiledPass:
         trains, w = schedule.trains, schedule.waves[0]
         self.output = np.zeros((n, schedule.batch if phase == "test" else 0, model.outputs))
         self._loss = np.zeros(n)
-        self._slopes = np.array([0.0 if name == "relu" else model.negative_slope for name in model.activations])
+        self._slopes = np.array(
+            [0.0 if name == "relu" else model.negative_slope for name in model.activations]
+        )
         self._own_gradient = schedule.exchange == "after_wave"  # of every wave apart
         self._sum = np.zeros((n, model.num_parameters if self._own_gradient else 0))
         self._layers, size = _layers(model)

@@ -17,11 +17,14 @@ _WIDE = 8  # samples from which on loops over them are worth it
 _MAGIC = (
     6755399441055744.0  # 1.5 · 2^52: adding it rounds to an integer, which then stands in the lowest bits
 )
+_MANY = 16  # numbers from which on a vectorised function is worth it
 _LARGEST = 700.0  # e^709 overflows
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-_reduction: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+compiled: Any = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath={"contract"})
+_reduction: Any = njit(
+    cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath={"contract", "reassoc", "nsz"}
+)
 
 
 @compiled
@@ -36,12 +39,23 @@ def neighbour_sum(store, width, column, size, begin, end, columns, weights, out)
             out[k] += weight * row[k]
 
 
+@_reduction
+def _dot(x, y, w):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for s in range(w):
+        total += x[s] * y[s]
+    return total
+
+
 @compiled
 def times(x, x_size, w, theta, g_out, out, fresh):  # type: ignore[no-untyped-def]
     """out [g_out, w] ← (0 if `fresh` else out) + Θᵀx, from x [x_size, w] and Θ [x_size, g_out], all flat."""
     if fresh:
         for k in range(g_out * w):
             out[k] = 0.0
+    if w == 1 and g_out == 1:
+        out[0] += _dot(x, theta, x_size)
+        return
     if w == 1:
         for k in range(x_size):
             value, row = x[k], theta[k * g_out : k * g_out + g_out]
@@ -108,17 +122,14 @@ def times_transposed(q, g_out, w, theta, x_size, out, fresh):  # type: ignore[no
             j += 1
 
 
-@_reduction
-def _dot(x, y, w):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for s in range(w):
-        total += x[s] * y[s]
-    return total
-
-
 @compiled
 def add_products(x, x_size, q, g_out, w, out):  # type: ignore[no-untyped-def]
     """out [x_size, g_out] += x qᵀ, from x [x_size, w] and q [g_out, w], all flat: the gradient of Θ."""
+    if w == 1 and g_out == 1:
+        value = q[0]
+        for k in range(x_size):
+            out[k] += x[k] * value
+        return
     if w == 1:
         for k in range(x_size):
             value, row = x[k], out[k * g_out : k * g_out + g_out]
@@ -170,7 +181,13 @@ def exponential(x, size, out, scratch):  # type: ignore[no-untyped-def]
 @compiled
 def activate(kind, negative_slope, h, size, y, scratch):  # type: ignore[no-untyped-def]
     """y[:size] ← σ(h), and h ← σ'(h), accurate where σ saturates; see :mod:`fdtrain.layers.activations`."""
-    if kind == SIGMOID:
+    if kind == SIGMOID and size < _MANY:
+        for k in range(size):
+            e = math.exp(min(-h[k], _LARGEST))
+            value = 1.0 / (e + 1.0)
+            y[k] = value
+            h[k] = e * value * value
+    elif kind == SIGMOID:
         for k in range(size):
             e = -h[k]
             if e > _LARGEST:

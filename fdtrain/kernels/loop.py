@@ -24,7 +24,9 @@ FEATURES, BACKWARD, SLICE = range(3)  # what an operation is about
 OP, LAYER, WAVE, COLUMN, WIDTH, START = range(6)  # columns of `ops`
 FIRST, COUNT, ROW, REQUESTS, REQUEST_COUNT = range(5)  # columns of `steps`
 G_IN, G_OUT, THETA, BLOCK, ACTIVATION = range(5)  # columns of `layers`
-NODES, SEEN, BATCH, FULL_WAVE, BLOCK_SIZE, PARITIES, SENDER, TRAINS, RECORDS, BY_SAMPLE = range(10)  # places in `sizes`
+NODES, SEEN, BATCH, FULL_WAVE, BLOCK_SIZE, PARITIES, SENDER, TRAINS, RECORDS, BY_SAMPLE = range(
+    10
+)  # places in `sizes`
 DONE, WAITS, FAILED = range(3)  # how a run of rounds ended
 
 Arrays = Any
@@ -69,22 +71,15 @@ class Link(NamedTuple):
 
 
 @compiled
-def _wave_size(pack, wave):  # type: ignore[no-untyped-def]
-    full = pack.sizes[FULL_WAVE]
-    return min(full, pack.sizes[BATCH] - wave * full)
+def _wave_size(sizes, wave):  # type: ignore[no-untyped-def]
+    return min(sizes[FULL_WAVE], sizes[BATCH] - wave * sizes[FULL_WAVE])
 
 
 @compiled
-def _block(pack, wave, node):  # type: ignore[no-untyped-def]
-    """Where the arrays of a node and wave begin."""
-    size = pack.sizes[BLOCK_SIZE] * pack.sizes[FULL_WAVE]
-    return ((wave % pack.sizes[PARITIES]) * pack.sizes[NODES] + node) * size
-
-
-@compiled
-def _left_width(pack, layer):  # type: ignore[no-untyped-def]
-    g_in = pack.layers[layer, G_IN]
-    return g_in if pack.sizes[SENDER] else 2 * g_in
+def _first_block(sizes, wave):  # type: ignore[no-untyped-def]
+    """Where the arrays of the first node begin, of a wave, and how far those of the next node are."""
+    size = sizes[BLOCK_SIZE] * sizes[FULL_WAVE]
+    return (wave % sizes[PARITIES]) * sizes[NODES] * size, size
 
 
 @compiled
@@ -96,9 +91,9 @@ def _transpose(source, rows, columns, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _say(pack, values, g, w, message):  # type: ignore[no-untyped-def]
+def _say(values, g, w, by_sample, message):  # type: ignore[no-untyped-def]
     """A message of `values` [g, w]: as they lie, or a sample after the other."""
-    if pack.sizes[BY_SAMPLE]:
+    if by_sample:
         _transpose(values, g, w, message)
     else:
         for k in range(g * w):
@@ -106,23 +101,20 @@ def _say(pack, values, g, w, message):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _hear(pack, node, row, column, g, w, weights, total):  # type: ignore[no-untyped-def]
+def _hear(store, row, column, g, w, begin, end, columns, weights, by_sample, scratch, total):  # type: ignore[no-untyped-def]
     """total [g, w] ← the sum over the messages of a node's neighbours, and its own."""
-    begin, end, size = pack.indptr[node], pack.indptr[node + 1], g * w
-    if pack.sizes[BY_SAMPLE]:
-        by_sample = pack.scratch[2]
-        neighbour_sum(pack.store, row, column, size, begin, end, pack.columns, weights, by_sample)
-        _transpose(by_sample, w, g, total)
+    if by_sample:
+        neighbour_sum(store, row, column, g * w, begin, end, columns, weights, scratch)
+        _transpose(scratch, w, g, total)
     else:
-        neighbour_sum(pack.store, row, column, size, begin, end, pack.columns, weights, total)
+        neighbour_sum(store, row, column, g * w, begin, end, columns, weights, total)
 
 
 @compiled
-def _take_samples(pack, node, wave, w, out):  # type: ignore[no-untyped-def]
-    """out [g_0, w] ← the wave's samples."""
-    first = wave * pack.sizes[FULL_WAVE]
+def _take_samples(samples, order, first, w, out):  # type: ignore[no-untyped-def]
+    """out [g_0, w] ← `samples` [N, g_0], those of the `order` from `first` on."""
     for s in range(w):
-        sample = pack.x[node, pack.order[first + s]]
+        sample = samples[order[first + s]]
         for k in range(len(sample)):
             out[k * w + s] = sample[k]
 
@@ -130,147 +122,183 @@ def _take_samples(pack, node, wave, w, out):  # type: ignore[no-untyped-def]
 @compiled
 def _send_features(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
-    w, g_in, g_out = _wave_size(pack, wave), pack.layers[layer, G_IN], pack.layers[layer, G_OUT]
-    sender, at, place = pack.sizes[SENDER], pack.layers[layer, THETA], pack.layers[layer, BLOCK]
-    for node in range(pack.sizes[NODES]):
-        begin = _block(pack, wave, node) + place * w
-        x = pack.work[begin : begin + g_in * w]
+    sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
+    scratch, x, order, by_sample = pack.scratch[0], pack.x, pack.order, sizes[BY_SAMPLE]
+    w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
+    sender, second = sizes[SENDER], layers[layer, THETA] + g_in * g_out
+    block, size = _first_block(sizes, wave)
+    block += layers[layer, BLOCK] * w
+    for node in range(sizes[NODES]):
+        begin = block + node * size
+        values = work[begin : begin + g_in * w]
         if layer == 0:
-            _take_samples(pack, node, wave, w, x)
-        message = pack.store[node * row + column :]
+            _take_samples(x[node], order, wave * sizes[FULL_WAVE], w, values)
+        message = store[node * row + column : (node + 1) * row]
         if sender:
-            theta = pack.theta[node, at + g_in * g_out : at + 2 * g_in * g_out]
-            times(x, g_in, w, theta, g_out, pack.scratch[0], True)
-            _say(pack, pack.scratch[0], g_out, w, message)
+            times(values, g_in, w, theta[node, second : second + g_in * g_out], g_out, scratch, True)
+            _say(scratch, g_out, w, by_sample, message)
         else:
-            _say(pack, x, g_in, w, message)
+            _say(values, g_in, w, by_sample, message)
 
 
 @compiled
 def _send_backward(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
-    w, g_in, g_out = _wave_size(pack, wave), pack.layers[layer, G_IN], pack.layers[layer, G_OUT]
-    sender, at = pack.sizes[SENDER], pack.layers[layer, THETA]
-    place = pack.layers[layer, BLOCK] + _left_width(pack, layer)
-    for node in range(pack.sizes[NODES]):
-        begin = _block(pack, wave, node) + place * w
-        q = pack.work[begin : begin + g_out * w]
-        message = pack.store[node * row + column :]
+    sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
+    scratch, by_sample = pack.scratch[0], sizes[BY_SAMPLE]
+    w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
+    sender, second = sizes[SENDER], layers[layer, THETA] + g_in * g_out
+    block, size = _first_block(sizes, wave)
+    block += (layers[layer, BLOCK] + (g_in if sender else 2 * g_in)) * w
+    for node in range(sizes[NODES]):
+        begin = block + node * size
+        q = work[begin : begin + g_out * w]
+        message = store[node * row + column : (node + 1) * row]
         if sender:
-            _say(pack, q, g_out, w, message)
+            _say(q, g_out, w, by_sample, message)
         else:
-            theta = pack.theta[node, at + g_in * g_out : at + 2 * g_in * g_out]
-            times_transposed(q, g_out, w, theta, g_in, pack.scratch[0], True)
-            _say(pack, pack.scratch[0], g_in, w, message)
+            part = theta[node, second : second + g_in * g_out]
+            times_transposed(q, g_out, w, part, g_in, scratch, True)
+            _say(scratch, g_in, w, by_sample, message)
 
 
 @compiled
 def _send_slice(pack, op, row):  # type: ignore[no-untyped-def]
-    start, width, column = op[START], op[WIDTH], op[COLUMN]
+    start, width, column, store, incoming = op[START], op[WIDTH], op[COLUMN], pack.store, pack.incoming
     for node in range(pack.sizes[NODES]):
         begin = node * row + column
-        pack.store[begin : begin + width] = pack.incoming[node, start : start + width]
+        for k in range(width):
+            store[begin + k] = incoming[node, start + k]
 
 
 @compiled
-def _measure(pack, node, wave, w, top):  # type: ignore[no-untyped-def]
-    """Add Σ (y − ŷ)² to the node's loss, and turn `top` [g_L, w] from ŷ into ∂ℓ/∂ŷ."""
-    first, g_out = wave * pack.sizes[FULL_WAVE], pack.y.shape[2]
-    total = pack.loss[node]
+def _measure(labels, order, first, w, top):  # type: ignore[no-untyped-def]
+    """Σ (y − ŷ)² of a wave; `top` [g_L, w] turns from ŷ into ∂ℓ/∂ŷ."""
+    total = 0.0
     for s in range(w):
-        label = pack.y[node, pack.order[first + s]]
-        for j in range(g_out):
-            if pack.sizes[RECORDS]:
-                pack.output[node, first + s, j] = top[j * w + s]
+        label = labels[order[first + s]]
+        for j in range(len(label)):
             difference = top[j * w + s] - label[j]
             total += difference * difference
             top[j * w + s] = 2.0 * difference
-    pack.loss[node] = total
-
-
-@compiled
-def _add_gradient(pack, layer, node, w, left, q):  # type: ignore[no-untyped-def]
-    """Of a layer in receiver form: ∂Θ0 over ∂Θ1 += [x | a] qᵀ."""
-    at, g_out, width = pack.layers[layer, THETA], pack.layers[layer, G_OUT], 2 * pack.layers[layer, G_IN]
-    add_products(left, width, q, g_out, w, pack.grad[node, at : at + width * g_out])
+    return total
 
 
 @compiled
 def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
-    w, g_in, g_out = _wave_size(pack, wave), pack.layers[layer, G_IN], pack.layers[layer, G_OUT]
-    sender, at, place = pack.sizes[SENDER], pack.layers[layer, THETA], pack.layers[layer, BLOCK]
-    last, left_width = layer == len(pack.layers) - 1, _left_width(pack, layer)
-    for node in range(pack.sizes[NODES]):
-        block = _block(pack, wave, node)
-        begin = block + place * w
-        left, h = (
-            pack.work[begin : begin + left_width * w],
-            pack.work[begin + left_width * w : begin + (left_width + g_out) * w],
+    sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
+    heard, made, spare = pack.scratch[0], pack.scratch[1], pack.scratch[2]
+    indptr, columns, weights, grad, order = pack.indptr, pack.columns, pack.forward, pack.grad, pack.order
+    w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
+    sender, by_sample, first = sizes[SENDER], sizes[BY_SAMPLE], wave * sizes[FULL_WAVE]
+    last, at, kind, slope = (
+        layer == len(layers) - 1,
+        layers[layer, THETA],
+        layers[layer, ACTIVATION],
+        pack.slopes[layer],
+    )
+    width, g = (g_in, g_out) if sender else (2 * g_in, g_in)
+    block, size = _first_block(sizes, wave)
+    above = block if last else block + layers[layer + 1, BLOCK] * w
+    block += layers[layer, BLOCK] * w
+    for node in range(sizes[NODES]):
+        begin = block + node * size
+        left, h = work[begin : begin + width * w], work[begin + width * w : begin + (width + g_out) * w]
+        total = heard if sender else left[g_in * w :]
+        _hear(
+            store,
+            row,
+            column,
+            g,
+            w,
+            indptr[node],
+            indptr[node + 1],
+            columns,
+            weights,
+            by_sample,
+            spare,
+            total,
         )
-        total = pack.scratch[0] if sender else left[g_in * w :]
-        _hear(pack, node, row, column, g_out if sender else g_in, w, pack.forward, total)
-        theta = pack.theta[node, at : at + left_width * g_out]
-        times(left, left_width, w, theta, g_out, h, True)
+        times(left, width, w, theta[node, at : at + width * g_out], g_out, h, True)
         if sender:
             for k in range(g_out * w):
                 h[k] += total[k]
-        y = pack.scratch[1][: g_out * w]
-        if not last:
-            above = block + pack.layers[layer + 1, BLOCK] * w
-            y = pack.work[above : above + g_out * w]
-        activate(pack.layers[layer, ACTIVATION], pack.slopes[layer], h, g_out * w, y, pack.scratch[2])
+        y = made if last else work[above + node * size : above + node * size + g_out * w]
+        activate(kind, slope, h, g_out * w, y, spare)
         if not last:
             continue
-        _measure(pack, node, wave, w, y)
-        if pack.sizes[TRAINS]:
+        if sizes[RECORDS]:
+            _transpose(y, g_out, w, pack.output[node, first : first + w].reshape(-1))
+        pack.loss[node] += _measure(pack.y[node], order, first, w, y)
+        if sizes[TRAINS]:
             for k in range(g_out * w):
                 h[k] *= y[k]
             if not sender:
-                _add_gradient(pack, layer, node, w, left, h)
+                add_products(left, width, h, g_out, w, grad[node, at : at + width * g_out])
 
 
 @compiled
 def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
-    w, g_in, g_out = _wave_size(pack, wave), pack.layers[layer, G_IN], pack.layers[layer, G_OUT]
-    sender, at, place = pack.sizes[SENDER], pack.layers[layer, THETA], pack.layers[layer, BLOCK]
-    left_width, half = _left_width(pack, layer), g_in * g_out
-    total = pack.scratch[0]
-    for node in range(pack.sizes[NODES]):
-        block = _block(pack, wave, node)
-        begin = block + place * w
-        _hear(pack, node, row, column, g_out if sender else g_in, w, pack.backward, total)
-        q = pack.work[begin + left_width * w : begin + (left_width + g_out) * w]
+    sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
+    heard, z, spare = pack.scratch[0], pack.scratch[1], pack.scratch[2]
+    indptr, columns, weights, grad = pack.indptr, pack.columns, pack.backward, pack.grad
+    w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
+    sender, by_sample, at = sizes[SENDER], sizes[BY_SAMPLE], layers[layer, THETA]
+    width, g, half = (g_in, g_out, g_in * g_out) if sender else (2 * g_in, g_in, g_in * g_out)
+    block, size = _first_block(sizes, wave)
+    g_below, at_below = (0, 0) if layer == 0 else (layers[layer - 1, G_IN], layers[layer - 1, THETA])
+    width_below = g_below if sender else 2 * g_below
+    below = block if layer == 0 else block + layers[layer - 1, BLOCK] * w
+    block += layers[layer, BLOCK] * w
+    for node in range(sizes[NODES]):
+        begin = block + node * size
+        _hear(
+            store,
+            row,
+            column,
+            g,
+            w,
+            indptr[node],
+            indptr[node + 1],
+            columns,
+            weights,
+            by_sample,
+            spare,
+            heard,
+        )
+        q = work[begin + width * w : begin + (width + g_out) * w]
         if sender:
-            x = pack.work[begin : begin + g_in * w]
-            add_products(x, g_in, q, g_out, w, pack.grad[node, at : at + half])
-            add_products(x, g_in, total, g_out, w, pack.grad[node, at + half : at + 2 * half])
+            x = work[begin : begin + g_in * w]
+            add_products(x, g_in, q, g_out, w, grad[node, at : at + half])
+            add_products(x, g_in, heard, g_out, w, grad[node, at + half : at + 2 * half])
         if layer == 0:
             continue
-        z = pack.scratch[1]
-        times_transposed(q, g_out, w, pack.theta[node, at : at + half], g_in, z, True)
+        times_transposed(q, g_out, w, theta[node, at : at + half], g_in, z, True)
         if sender:
-            times_transposed(total, g_out, w, pack.theta[node, at + half : at + 2 * half], g_in, z, False)
+            times_transposed(heard, g_out, w, theta[node, at + half : at + 2 * half], g_in, z, False)
         else:
             for k in range(g_in * w):
-                z[k] += total[k]
-        below, g_below = block + pack.layers[layer - 1, BLOCK] * w, pack.layers[layer - 1, G_OUT]
-        width_below = _left_width(pack, layer - 1)
-        left = pack.work[below : below + width_below * w]
-        slope = pack.work[below + width_below * w : below + (width_below + g_below) * w]
-        for k in range(g_below * w):
+                z[k] += heard[k]
+        begin = below + node * size
+        left = work[begin : begin + width_below * w]
+        slope = work[begin + width_below * w : begin + (width_below + g_in) * w]
+        for k in range(g_in * w):
             slope[k] *= z[k]
         if not sender:
-            _add_gradient(pack, layer - 1, node, w, left, slope)
+            add_products(
+                left, width_below, slope, g_in, w, grad[node, at_below : at_below + width_below * g_in]
+            )
 
 
 @compiled
 def _receive_slice(pack, op, row):  # type: ignore[no-untyped-def]
-    start, width, column = op[START], op[WIDTH], op[COLUMN]
+    start, width, column, store, incoming = op[START], op[WIDTH], op[COLUMN], pack.store, pack.incoming
     for ghost in range(pack.sizes[NODES], pack.sizes[SEEN]):
         begin = ghost * row + column
-        pack.incoming[ghost, start : start + width] = pack.store[begin : begin + width]
+        for k in range(width):
+            incoming[ghost, start + k] = store[begin + k]
 
 
 @compiled
@@ -303,9 +331,11 @@ def consume(pack, step):  # type: ignore[no-untyped-def]
 
 @compiled
 def _put_in_outbox(pack, row):  # type: ignore[no-untyped-def]
-    for k in range(len(pack.packed)):
-        begin = pack.packed[k] * row
-        pack.outbox[k * row : k * row + row] = pack.store[begin : begin + row]
+    store, outbox, packed = pack.store, pack.outbox, pack.packed
+    for k in range(len(packed)):
+        source, target = store[packed[k] * row : (packed[k] + 1) * row], outbox[k * row : (k + 1) * row]
+        for i in range(row):
+            target[i] = source[i]
 
 
 @compiled
