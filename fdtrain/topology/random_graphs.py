@@ -97,21 +97,33 @@ def regular_edges(nodes: int, degree: int, rng: np.random.Generator) -> Edges:
 
 def _paired(nodes: int, degree: int, rng: np.random.Generator) -> NDArray[np.int64] | None:
     """The edges i < j as i · nodes + j; None: no two of the nodes that are left may be linked."""
-    keys = np.empty(0, dtype=np.int64)
+    found = list[NDArray[np.int64]]()  # of every round of pairing, ascending
     stubs = np.repeat(np.arange(nodes), degree)
     while len(stubs):
-        ends = np.sort(rng.permutation(stubs).reshape(-1, 2), axis=1)
-        drawn = ends[:, 0] * nodes + ends[:, 1]
-        _, first = np.unique(drawn, return_index=True)
-        new = np.zeros(len(drawn), dtype=np.bool_)
-        new[first] = True
-        new &= (ends[:, 0] != ends[:, 1]) & ~np.isin(drawn, keys)
-        keys, stubs = np.concatenate([keys, drawn[new]]), ends[~new].reshape(-1)
-        if not new.any() and _is_stuck(np.unique(stubs), keys, nodes):
+        ends = rng.permutation(stubs).reshape(-1, 2)
+        drawn = np.sort(ends.min(axis=1) * nodes + ends.max(axis=1))
+        refused = drawn % (nodes + 1) == 0  # i = j
+        refused[1:] |= drawn[1:] == drawn[:-1]
+        for keys in found:
+            refused |= _are_in(keys, drawn)
+        if refused.all() and _is_stuck(np.unique(stubs), found, nodes):
             return None
-    return keys
+        found.append(drawn[~refused])
+        stubs = np.concatenate(np.divmod(drawn[refused], nodes))
+    return np.concatenate(found)
 
 
-def _is_stuck(left: NDArray[np.int64], keys: NDArray[np.int64], nodes: int) -> bool:
+def _are_in(keys: NDArray[np.int64], sought: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the sought numbers are among the ascending `keys`."""
+    if not len(keys):
+        return np.zeros(len(sought), dtype=np.bool_)
+    is_in: NDArray[np.bool_] = keys[np.minimum(np.searchsorted(keys, sought), len(keys) - 1)] == sought
+    return is_in
+
+
+def _is_stuck(left: NDArray[np.int64], found: list[NDArray[np.int64]], nodes: int) -> bool:
     i, j = (left[ends] for ends in np.triu_indices(len(left), 1))
-    return bool(np.isin(i * nodes + j, keys).all())
+    taken = np.zeros(len(i), dtype=np.bool_)
+    for keys in found:
+        taken |= _are_in(keys, i * nodes + j)
+    return bool(taken.all())
