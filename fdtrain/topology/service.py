@@ -160,8 +160,8 @@ def _clustering(graph: Graph) -> float:
 
 
 def _mixing_gap(graph: Graph) -> float | None:
-    """The spectral gap of Metropolis mixing: W_ij = 1 / (1 + max(d_i, d_j)) on the edges, rows that sum to 1; None where
-    nodes are too many."""
+    """The spectral gap of Metropolis mixing: W_ij = 1 / (1 + max(d_i, d_j)) on the edges, rows that sum to 1; None
+    where nodes are too many."""
     if graph.num_nodes > GAP_LIMIT:
         return None
     from scipy.sparse import diags_array
