@@ -27,10 +27,13 @@ class NeighbourSum:
 
     def __init__(self, plan: ExchangePlan, ids: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
         """Plan the sums over the `plan`'s rows; `ids` [n] and `indices` [m] are global node numbers."""
-        n = plan.nodes
-        columns = np.concatenate([plan.columns, np.arange(n)])
-        self._order = np.lexsort((np.concatenate([indices, ids]), np.concatenate([plan.own, np.arange(n)])))
-        self._columns = columns[self._order]
+        n, m = plan.nodes, len(indices)
+        later = indices > ids[plan.own]  # than the node itself
+        before = np.concatenate([[0], np.cumsum(~later)])[plan.indptr]
+        self._order = np.empty(m + n, dtype=np.int64)
+        self._order[np.arange(m) + plan.own + later] = np.arange(m)
+        self._order[plan.indptr[:-1] + np.arange(n) + np.diff(before)] = m + np.arange(n)
+        self._columns = np.concatenate([plan.columns, np.arange(n)])[self._order]
         self._indptr = plan.indptr + np.arange(n + 1)  # every row gained its own node
         self._seen = plan.seen
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
 from fdtrain.engine import Engine
+from fdtrain.graph import Graph, Neighbourhood
 from fdtrain.job import Job
+from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Rows
 from fdtrain.team import Team
 from fdtrain.training import Service, make_engine
@@ -71,6 +73,48 @@ def minibatches(job: Job, repeats: int, team: Team, service: Service | None = No
         rows = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
         engine.minibatch(job.schedule(len(chosen)), rows)
         seconds.append(_together(team) - start)
+    return seconds[1:]
+
+
+class Drawn(NamedTuple):
+    """Seconds of a new topology: drawn, cut into the ranks' parts, dealt to them, and planned on the slowest rank."""
+
+    draw: float
+    cut: float
+    deal: float
+    plan: float
+
+
+class Drawer(Protocol):
+    """Who makes topologies, on rank 0."""
+
+    def graph(self, number: int) -> Graph:
+        """A new graph."""
+
+    def cut(self, graph: Graph) -> Sequence[Neighbourhood]:
+        """What every rank is told of it."""
+
+
+def draws(repeats: int, team: Team, drawer: Drawer | None = None) -> list[Drawn]:
+    """An order: times of so many new topologies, from drawing to every rank's exchange plan."""
+    make, seconds = cast(Drawer, drawer), []
+    for number in range(repeats + 1):
+        marks = [_together(team)]
+
+        def parts(number: int, marks: list[float]) -> Sequence[Neighbourhood]:
+            graph = make.graph(number)
+            marks.append(time.perf_counter())
+            hoods = make.cut(graph)
+            marks.append(time.perf_counter())
+            return hoods
+
+        hood = team.deal(parts, number, marks)
+        dealt = _together(team)
+        ExchangePlan.of(hood, team.rank)
+        planned = team.control.gather(time.perf_counter() - dealt)
+        if planned is not None:
+            begin, drawn, cut = marks
+            seconds.append(Drawn(drawn - begin, cut - drawn, dealt - cut, max(planned)))
     return seconds[1:]
 
 

@@ -71,7 +71,15 @@ class Experiment:
         topology, every, job = self.topology, self.job.redraw_every, job or self.job
         if every is not None and isinstance(topology, TopologyService):
             topology = Ahead(topology, every, job.epochs * job.minibatches)
-        return Host(job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
+        owner = self.owners(self.topology, ranks)
+        return Host(job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic(), owner)
+
+    def owners(self, topology: Topology, ranks: int) -> NDArray[np.int64] | None:
+        """The rank [V] of every node of a `topology`, as the configuration wants it; None: blocks."""
+        partition = self.config.execution.partition
+        if partition.kind == "block":
+            return None
+        return partition.owners(topology.graph(0), ranks, self.config.seed)
 
 
 def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
