@@ -14,7 +14,7 @@ from fdtrain.job import Job
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Rows
 from fdtrain.team import Team
-from fdtrain.training import Service, make_engine
+from fdtrain.training import Service, make_engine, rewire
 
 
 class Timing(NamedTuple):
@@ -68,8 +68,7 @@ def minibatches(job: Job, repeats: int, team: Team, service: Service | None = No
         start = _together(team)
         if job.rewires_at(t):
             hood = team.deal(lambda t: serve.neighbourhoods(t), t)
-            if hood is not None:
-                engine.rewire(hood, job.programme)
+            rewire(engine, job, team, hood)
         rows = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
         engine.minibatch(job.schedule(len(chosen)), rows)
         seconds.append(_together(team) - start)
@@ -128,7 +127,7 @@ def _engine(job: Job, team: Team, service: Service | None) -> Engine:
     serve = cast(Service, service)
     _, theta = team.deal(lambda: serve.parameters())
     engine = make_engine(job, team, serve, theta)
-    engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
+    rewire(engine, job, team, team.deal(lambda: serve.neighbourhoods(0)))
     return engine
 
 

@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from fdtrain.kernels import loop
 from fdtrain.kernels.arithmetic import IDENTITY, LEAKY_RELU, SIGMOID, TANH
 from fdtrain.layers.gcnn import Gcnn
-from fdtrain.losses import SquaredError
-from fdtrain.networks import ShiftNetwork, Sums
+from fdtrain.networks import Sums
 from fdtrain.passes import Rows, in_words
 from fdtrain.rounds import Round
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
-from fdtrain.turns import LocalLoss
 from fdtrain.wire import Layout, Payload, Wire
 
 Array = NDArray[np.float64]
@@ -225,6 +223,7 @@ class CompiledPass:
 
             def waits_for(place: int) -> Any:
                 layout = self._layouts[place]
+                assert layout.number is not None
                 return transport.prepare(layout.sends, layout.receives, layout.number)
 
             transport.drive(advance, waits_for)
@@ -259,20 +258,9 @@ class CompiledPass:
         )
 
 
-def compiles(model: Any, loss: Any, turn: Any, network: Any, optimizer: Any) -> bool:
-    """Whether :class:`CompiledPass` can do what :class:`fdtrain.passes.Pass` would do."""
-    return (
-        isinstance(model, Gcnn)
-        and isinstance(loss, SquaredError)
-        and isinstance(turn, LocalLoss)
-        and isinstance(network, ShiftNetwork)
-        and not optimizer.by_sample
-    )
-
-
 def _layers(model: Gcnn) -> tuple[Integers, int]:
     """The table of layers, and how many numbers of a node have to be kept per sample."""
-    rows, size = [], 0
+    rows, size = list[list[int]](), 0
     for name, part, layer in zip(model.activations, model.offsets, model.convolutions, strict=True):
         rows.append([layer.g_in, layer.g_out, part.start, size, _ACTIVATIONS[name]])
         size += layer.left_width + layer.g_out
@@ -281,7 +269,7 @@ def _layers(model: Gcnn) -> tuple[Integers, int]:
 
 def _plan(rounds: Sequence[Round], layouts: Sequence[Layout]) -> tuple[Integers, Integers]:
     """The rounds as numbers: steps and operations of :mod:`fdtrain.kernels.loop`."""
-    steps, ops = [], []
+    steps, ops = list[list[int]](), list[list[int]]()
     for round_, layout in zip(rounds, layouts, strict=True):
         first, column = len(ops), 0
         for field in round_.fields:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from fdtrain import states
 from fdtrain.channel.links import Links
 from fdtrain.channel.wire import LossyWire
-from fdtrain.compiled import CompiledPass, compiles
 from fdtrain.errors import MessageTimeoutError
 from fdtrain.graph import Neighbourhood
 from fdtrain.layers.gcnn import Gcnn
@@ -25,7 +24,7 @@ from fdtrain.mixing import Mixing
 from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer, SampleOptimizer
 from fdtrain.partition import ExchangePlan
-from fdtrain.passes import Pass, Rows
+from fdtrain.passes import Pass, Rows, compiles
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
 from fdtrain.snapshot import Snapshot
@@ -33,8 +32,11 @@ from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
 
+if TYPE_CHECKING:
+    from fdtrain.compiled import CompiledPass
+
 Array = NDArray[np.float64]
-Kernel = Literal["auto", "numba", "numpy"]
+Kernel = Literal["auto", "numba", "numpy"]  # how passes are computed
 _MINIBATCHES = "mini-batches"
 _PORTION = 4096  # nodes that are updated at once
 
@@ -73,6 +75,7 @@ class Engine:
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes
         self.wire: Wire | None = None
+        self.plan: ExchangePlan | None = None  # of the present topology
         self._passes: dict[tuple[str, Schedule], Pass | CompiledPass] = {}
 
     def rewire(self, hood: Neighbourhood, programme: Sequence[tuple[str, Schedule]]) -> None:
@@ -85,7 +88,7 @@ class Engine:
         """
         self.settle()
         self.transport.forget()
-        plan = ExchangePlan.of(hood, self.transport.rank)
+        plan = self.plan = ExchangePlan.of(hood, self.transport.rank)
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
         if self.links is None:
             self.wire = Wire(plan, max(widths), numbered=True)
@@ -108,8 +111,10 @@ class Engine:
             pass_.bind(self.wire, wiring.sums(key[1]), self.theta, self.grad, self._outgoing, take)
 
     def _make_pass(self, phase: str, schedule: Schedule) -> Pass | CompiledPass:
-        fits = compiles(self.model, self.loss, self.turn, self.network, self.optimizer)
-        if self.kernel != "numpy" and fits:
+        parts = self.model, self.loss, self.turn, self.network
+        if self.kernel != "numpy" and compiles(*parts, by_sample=self.optimizer.by_sample):
+            from fdtrain.compiled import CompiledPass
+
             return CompiledPass(cast(Gcnn, self.model), phase, schedule, self.n)
         return Pass(self.model, self.loss, self.turn, phase, schedule, self.n)
 
@@ -177,7 +182,7 @@ class Engine:
     def _outgoing_by_sample(self, pass_: Pass | CompiledPass, wave: int, out: Array) -> None:
         n, w, _ = out.shape
         gradients = out if len(self.optimizer.travels) == 1 else np.empty((n, w, self.theta.shape[1]))
-        pass_.tape.by_sample(wave, gradients)
+        cast(Pass, pass_).tape.by_sample(wave, gradients)
         for sample in range(w):
             gradient = gradients[:, sample]
             rows = self.optimizer.outgoing(self.state, gradient)

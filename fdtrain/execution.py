@@ -1,4 +1,4 @@
-"""How a run is executed: what may change its cost, and never its results."""
+"""How a run is executed: what changes its cost, and at most the last digits of its results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fdtrain.engine import Kernel
 from fdtrain.graph import Graph
 from fdtrain.partitioners import PARTITIONERS
 from fdtrain.section import Section
@@ -34,6 +35,17 @@ class Partition(Section):
 
 
 class Execution(Section):
-    """What the cost of a run depends on, and its results do not."""
+    """What the cost of a run depends on; its results, at most in their last digits."""
 
     partition: Partition = Field(default=Partition(), description="Which rank hosts which node.")
+    kernel: Kernel = Field(
+        default="auto",
+        description="numba: passes in compiled loops, of node regression; numpy: array by array; auto: numba where it "
+        "can. The last digits differ.",
+    )
+    transport: Literal["auto", "point_to_point", "persistent", "neighbourhood"] = Field(
+        default="auto",
+        description="How MPI exchanges messages that come again and again; auto: as is fastest, which is tried at the "
+        "start. Persistent requests or a persistent collective of neighbours let compiled loops go on from round to "
+        "round by themselves.",
+    )

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.aggregate import WeightedSum
+from fdtrain.layers.gcnn import Gcnn
 from fdtrain.layers.waves import by_node, by_wave
-from fdtrain.losses import Objective
-from fdtrain.networks import Sums
+from fdtrain.losses import Objective, SquaredError
+from fdtrain.networks import Network, ShiftNetwork, Sums
 from fdtrain.programs import Program, check_outline, offsets
 from fdtrain.rounds import Field, Round
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
-from fdtrain.turns import Turn
+from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Payload, Wire
 
 Array = NDArray[np.float64]
@@ -393,3 +394,14 @@ def _field_in_words(field: Field) -> str:
         case "consensus":
             return f"parameters, consensus {field.step}"
     return f"{field.kind} of layer {field.layer}, wave {field.wave + 1}"
+
+
+def compiles(model: Program, loss: Objective, turn: Turn, network: Network, *, by_sample: bool) -> bool:
+    """Whether :class:`fdtrain.compiled.CompiledPass` can do what :class:`Pass` does."""
+    return (
+        isinstance(model, Gcnn)
+        and isinstance(loss, SquaredError)
+        and isinstance(turn, LocalLoss)
+        and isinstance(network, ShiftNetwork)
+        and not by_sample
+    )

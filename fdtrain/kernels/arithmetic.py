@@ -1,15 +1,15 @@
 """What a node computes, as compiled loops over the samples of a wave, a feature after the other: ``[g, w]``.
 
-Every function works on one node, by its place in flat arrays, so that a node's arithmetic is the same wherever it lives.
+Every function works on one node, so that a node's arithmetic is the same wherever it lives.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from fdtrain.kernels.compiling import compiled
 
 SIGMOID, TANH, LEAKY_RELU, IDENTITY = range(4)
 
@@ -21,15 +21,14 @@ _MANY = 16  # numbers from which on a vectorised function is worth it
 _LARGEST = 700.0  # e^709 overflows
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath={"contract"})
-_reduction: Any = njit(
-    cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath={"contract", "reassoc", "nsz"}
-)
 
 
-@compiled
+@compiled()
 def neighbour_sum(store, width, column, size, begin, end, columns, weights, out):  # type: ignore[no-untyped-def]
-    """out[:size] ← Σ_e weights[e] · (row columns[e] of `store`)[column : column + size], e = begin … end − 1, in order."""
+    """out[:size] ← Σ_e weights[e] · (row columns[e] of `store`)[column : column + size], e = begin … end − 1, in order.
+
+    `store` is flat, with rows of `width` numbers.
+    """
     for k in range(size):
         out[k] = 0.0
     for e in range(begin, end):
@@ -39,7 +38,7 @@ def neighbour_sum(store, width, column, size, begin, end, columns, weights, out)
             out[k] += weight * row[k]
 
 
-@_reduction
+@compiled(reassociates=True)
 def _dot(x, y, w):  # type: ignore[no-untyped-def]
     total = 0.0
     for s in range(w):
@@ -47,7 +46,7 @@ def _dot(x, y, w):  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled
+@compiled()
 def times(x, x_size, w, theta, g_out, out, fresh):  # type: ignore[no-untyped-def]
     """out [g_out, w] ← (0 if `fresh` else out) + Θᵀx, from x [x_size, w] and Θ [x_size, g_out], all flat."""
     if fresh:
@@ -91,7 +90,7 @@ def times(x, x_size, w, theta, g_out, out, fresh):  # type: ignore[no-untyped-de
             k += 1
 
 
-@compiled
+@compiled()
 def times_transposed(q, g_out, w, theta, x_size, out, fresh):  # type: ignore[no-untyped-def]
     """out [x_size, w] ← (0 if `fresh` else out) + Θq, from q [g_out, w] and Θ [x_size, g_out], all flat."""
     if fresh:
@@ -122,7 +121,7 @@ def times_transposed(q, g_out, w, theta, x_size, out, fresh):  # type: ignore[no
             j += 1
 
 
-@compiled
+@compiled()
 def add_products(x, x_size, q, g_out, w, out):  # type: ignore[no-untyped-def]
     """out [x_size, g_out] += x qᵀ, from x [x_size, w] and q [g_out, w], all flat: the gradient of Θ."""
     if w == 1 and g_out == 1:
@@ -149,7 +148,7 @@ def add_products(x, x_size, q, g_out, w, out):  # type: ignore[no-untyped-def]
             out[k * g_out + j] += _dot(xk, q[j * w : j * w + w], w)
 
 
-@compiled
+@compiled()
 def exponential(x, size, out, scratch):  # type: ignore[no-untyped-def]
     """out ← exp(x) for |x| ≤ 700, to an ulp or so: x = k ln 2 + r, |r| ≤ ln 2 / 2, and a polynomial for exp(r).
 
@@ -178,7 +177,7 @@ def exponential(x, size, out, scratch):  # type: ignore[no-untyped-def]
         bits[k] += exponents[k] << 52
 
 
-@compiled
+@compiled()
 def activate(kind, negative_slope, h, size, y, scratch):  # type: ignore[no-untyped-def]
     """y[:size] ← σ(h), and h ← σ'(h), accurate where σ saturates; see :mod:`fdtrain.layers.activations`."""
     if kind == SIGMOID and size < _MANY:

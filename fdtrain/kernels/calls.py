@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def start_all(typing_context: Any, address: Any, count: Any, requests: Any) -> Any:
     """``MPI_Startall(count, requests)`` at `address`; returns its error code. Pointers are integers."""
     signature = types.int32(types.int64, types.int64, types.int64)
@@ -22,7 +22,7 @@ def start_all(typing_context: Any, address: Any, count: Any, requests: Any) -> A
     return signature, generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def test_all(typing_context: Any, address: Any, count: Any, requests: Any, flag: Any, statuses: Any) -> Any:
     """``MPI_Testall(count, requests, flag, statuses)`` at `address`; returns its error code. Pointers are integers."""
     signature = types.int32(types.int64, types.int64, types.int64, types.int64, types.int64)

@@ -1,7 +1,8 @@
 """The rounds of a mini-batch, compiled: what :mod:`fdtrain.compiled` lays out as numbers is done here, node by node.
 
-A step is a round; its operations are rows of ``ops``: (what, layer, wave, column, width, start). Columns are places in a
-node's row of ``store``, the rows of all seen nodes. Arrays of a node and wave lie in one block of ``work``.
+A step is a round; its operations are rows of ``ops``: (what, layer, wave, column, width, start). Columns are places in
+a node's row of ``store``, the rows of all seen nodes. Arrays of a node and wave lie in one block of ``work``: of every
+layer x, in receiver form a, and σ'(h), which then becomes q.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import numpy as np
 from fdtrain.kernels.arithmetic import (
     activate,
     add_products,
-    compiled,
     neighbour_sum,
     times,
     times_transposed,
 )
 from fdtrain.kernels.calls import start_all, test_all
+from fdtrain.kernels.compiling import compiled
 
 FEATURES, BACKWARD, SLICE = range(3)  # what an operation is about
 OP, LAYER, WAVE, COLUMN, WIDTH, START = range(6)  # columns of `ops`
@@ -70,19 +71,19 @@ class Link(NamedTuple):
     statuses: Arrays  # uint8
 
 
-@compiled
+@compiled()
 def _wave_size(sizes, wave):  # type: ignore[no-untyped-def]
     return min(sizes[FULL_WAVE], sizes[BATCH] - wave * sizes[FULL_WAVE])
 
 
-@compiled
+@compiled()
 def _first_block(sizes, wave):  # type: ignore[no-untyped-def]
     """Where the arrays of the first node begin, of a wave, and how far those of the next node are."""
     size = sizes[BLOCK_SIZE] * sizes[FULL_WAVE]
     return (wave % sizes[PARITIES]) * sizes[NODES] * size, size
 
 
-@compiled
+@compiled()
 def _transpose(source, rows, columns, out):  # type: ignore[no-untyped-def]
     """out [columns, rows] ← `source` [rows, columns], both flat."""
     for i in range(rows):
@@ -90,7 +91,7 @@ def _transpose(source, rows, columns, out):  # type: ignore[no-untyped-def]
             out[j * rows + i] = source[i * columns + j]
 
 
-@compiled
+@compiled()
 def _say(values, g, w, by_sample, message):  # type: ignore[no-untyped-def]
     """A message of `values` [g, w]: as they lie, or a sample after the other."""
     if by_sample:
@@ -100,7 +101,7 @@ def _say(values, g, w, by_sample, message):  # type: ignore[no-untyped-def]
             message[k] = values[k]
 
 
-@compiled
+@compiled()
 def _hear(store, row, column, g, w, begin, end, columns, weights, by_sample, scratch, total):  # type: ignore[no-untyped-def]
     """total [g, w] ← the sum over the messages of a node's neighbours, and its own."""
     if by_sample:
@@ -110,7 +111,7 @@ def _hear(store, row, column, g, w, begin, end, columns, weights, by_sample, scr
         neighbour_sum(store, row, column, g * w, begin, end, columns, weights, total)
 
 
-@compiled
+@compiled()
 def _take_samples(samples, order, first, w, out):  # type: ignore[no-untyped-def]
     """out [g_0, w] ← `samples` [N, g_0], those of the `order` from `first` on."""
     for s in range(w):
@@ -119,7 +120,7 @@ def _take_samples(samples, order, first, w, out):  # type: ignore[no-untyped-def
             out[k * w + s] = sample[k]
 
 
-@compiled
+@compiled()
 def _send_features(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
@@ -141,7 +142,7 @@ def _send_features(pack, op, row):  # type: ignore[no-untyped-def]
             _say(values, g_in, w, by_sample, message)
 
 
-@compiled
+@compiled()
 def _send_backward(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
@@ -162,7 +163,7 @@ def _send_backward(pack, op, row):  # type: ignore[no-untyped-def]
             _say(scratch, g_in, w, by_sample, message)
 
 
-@compiled
+@compiled()
 def _send_slice(pack, op, row):  # type: ignore[no-untyped-def]
     start, width, column, store, incoming = op[START], op[WIDTH], op[COLUMN], pack.store, pack.incoming
     for node in range(pack.sizes[NODES]):
@@ -171,7 +172,7 @@ def _send_slice(pack, op, row):  # type: ignore[no-untyped-def]
             store[begin + k] = incoming[node, start + k]
 
 
-@compiled
+@compiled()
 def _measure(labels, order, first, w, top):  # type: ignore[no-untyped-def]
     """Σ (y − ŷ)² of a wave; `top` [g_L, w] turns from ŷ into ∂ℓ/∂ŷ."""
     total = 0.0
@@ -184,7 +185,7 @@ def _measure(labels, order, first, w, top):  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled
+@compiled()
 def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
@@ -238,7 +239,7 @@ def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
                 add_products(left, width, h, g_out, w, grad[node, at : at + width * g_out])
 
 
-@compiled
+@compiled()
 def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
@@ -292,7 +293,7 @@ def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
             )
 
 
-@compiled
+@compiled()
 def _receive_slice(pack, op, row):  # type: ignore[no-untyped-def]
     start, width, column, store, incoming = op[START], op[WIDTH], op[COLUMN], pack.store, pack.incoming
     for ghost in range(pack.sizes[NODES], pack.sizes[SEEN]):
@@ -301,7 +302,7 @@ def _receive_slice(pack, op, row):  # type: ignore[no-untyped-def]
             incoming[ghost, start + k] = store[begin + k]
 
 
-@compiled
+@compiled()
 def produce(pack, step):  # type: ignore[no-untyped-def]
     """Fill the own rows of round `step`."""
     first, count, row = pack.steps[step, FIRST], pack.steps[step, COUNT], pack.steps[step, ROW]
@@ -315,7 +316,7 @@ def produce(pack, step):  # type: ignore[no-untyped-def]
             _send_slice(pack, op, row)
 
 
-@compiled
+@compiled()
 def consume(pack, step):  # type: ignore[no-untyped-def]
     """Use the rows of round `step`."""
     first, count, row = pack.steps[step, FIRST], pack.steps[step, COUNT], pack.steps[step, ROW]
@@ -329,7 +330,7 @@ def consume(pack, step):  # type: ignore[no-untyped-def]
             _receive_slice(pack, op, row)
 
 
-@compiled
+@compiled()
 def _put_in_outbox(pack, row):  # type: ignore[no-untyped-def]
     store, outbox, packed = pack.store, pack.outbox, pack.packed
     for k in range(len(packed)):
@@ -338,7 +339,7 @@ def _put_in_outbox(pack, row):  # type: ignore[no-untyped-def]
             target[i] = source[i]
 
 
-@compiled
+@compiled()
 def rounds(pack, link, step, stop, started, patience, idle):  # type: ignore[no-untyped-def]
     """Go through the rounds `step` … `stop` − 1, messages included.
 
@@ -381,3 +382,18 @@ def rounds(pack, link, step, stop, started, patience, idle):  # type: ignore[no-
 
 
 NO_LINK = Link(0, 0, np.zeros(0, np.uint8), 1, np.zeros(1, np.int32), np.zeros(0, np.uint8))
+
+
+def warm() -> None:
+    """Compile, or load what was compiled before, for float64: a process that forks others does it once for all."""
+    integers, values, rows = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
+    samples, table = np.zeros((1, 1, 1)), np.zeros((1, 5), np.int64)
+    pack = Pack(
+        sizes=np.zeros(10, np.int64), layers=table, slopes=values, steps=table, ops=np.zeros((1, 6), np.int64),
+        store=values, outbox=values, packed=integers[:0], indptr=integers, columns=integers, forward=values,
+        backward=values, theta=rows, grad=rows, work=values, scratch=np.zeros((3, 1)), x=samples, y=samples,
+        order=integers, loss=values, output=samples, incoming=rows,
+    )  # fmt: skip
+    rounds(pack, NO_LINK, 0, 0, False, 1, False)
+    produce(pack, 0)
+    consume(pack, 0)

@@ -23,6 +23,8 @@ class Transport(Protocol):
     rounds: int  # number of the next round, alike on the ranks that exchange something in it
     sends: int  # physical messages sent so far
     sent_bytes: int  # physical bytes sent so far
+    kinds: tuple[Kind, ...]  # that it knows
+    kind: Kind  # how numbered exchanges are made: change it on all ranks alike, before there are any
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         """Start a round: send and receive one buffer per peer. The buffers belong to the transport until completion.

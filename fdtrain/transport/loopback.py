@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fdtrain.errors import MessageTimeoutError
-from fdtrain.transport.base import Message
+from fdtrain.transport.base import Kind, Message
 
 
 class LoopbackHub:
@@ -90,8 +90,11 @@ class LoopbackHub:
 class LoopbackTransport:
     """The data plane of one rank; a message is copied when it is posted, as a network would."""
 
+    kinds: tuple[Kind, ...] = ("point_to_point",)
+
     def __init__(self, hub: LoopbackHub, rank: int) -> None:
         self._hub, self.rank, self.size = hub, rank, hub.size
+        self.kind: Kind = "point_to_point"
         self.rounds = 0
         self.sends = 0
         self.sent_bytes = 0

@@ -49,12 +49,12 @@ class _Clock:
 class MpiTransport:
     """The data plane on a communicator of its own.
 
-    ``kind`` is how numbered exchanges are made, one of :data:`Kind`; change it only together with all ranks, before
-    :meth:`forget`. ``on_late`` is called before a missing message becomes an error. Waits are short here: none sleeps
-    that is not long.
+    ``on_late`` is called before a missing message becomes an error. Waits are short here: none sleeps that is not long.
     """
 
-    def __init__(self, comm: MPI.Comm, deadline: float = 300.0) -> None:
+    kinds: tuple[Kind, ...] = ("persistent", "neighbourhood", "point_to_point")
+
+    def __init__(self, comm: MPI.Intracomm, deadline: float = 300.0) -> None:
         """Use a communicator that nobody else uses; `deadline`: seconds until a missing message is an error."""
         self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
 
 
 class Native(NamedTuple):
-    """How compiled code starts and tests requests: the addresses of MPI_Startall and MPI_Testall, and sizes in bytes."""
+    """How compiled code starts and tests requests: where MPI_Startall and MPI_Testall are, and sizes in bytes."""
 
     startall: int
     testall: int
@@ -50,12 +50,12 @@ def point_to_point(
 
 
 def neighbourhood(comm: MPI.Distgraphcomm, sends: Sequence[Message], receives: Sequence[Message]) -> Prepared:
-    """One persistent collective of `comm`, whose neighbours are the peers, in the order of the messages (MPI-4, §8.8)."""
+    """One persistent collective (MPI-4, §8.8) of `comm`, whose neighbours are the peers, in the order of the messages."""
     request = comm.Neighbor_alltoallw_init(_everywhere(sends), _everywhere(receives))
     return Prepared([request], sends, receives, _size(sends))
 
 
-def neighbours(comm: MPI.Comm, peers: Sequence[int]) -> MPI.Distgraphcomm:
+def neighbours(comm: MPI.Intracomm, peers: Sequence[int]) -> MPI.Distgraphcomm:
     """A communicator of all ranks on which each is linked with its peers, both ways. All ranks call."""
     return comm.Create_dist_graph_adjacent(peers, peers, reorder=False)
 
@@ -71,7 +71,7 @@ def native() -> Native:
     return Native(start, test, MPI._sizeof(MPI.Request), MPI._sizeof(MPI.Status))
 
 
-def _everywhere(messages: Sequence[Message]) -> tuple[object, ...]:
+def _everywhere(messages: Sequence[Message]) -> tuple[Any, Any, Any]:
     """Buffers wherever they lie, for a collective."""
     types = [MPI.BYTE] * len(messages)
     sizes, places = (
