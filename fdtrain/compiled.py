@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.arrays import zeros
 from fdtrain.kernels import loop
 from fdtrain.kernels.arithmetic import IDENTITY, LEAKY_RELU, SIGMOID, TANH
 from fdtrain.layers.gcnn import Gcnn
@@ -60,7 +61,7 @@ class CompiledPass:
             [n, 0, schedule.batch, w, size, parities, model.form == "sender", trains, phase == "test", False],
             np.int64,
         )
-        self._work = np.zeros(parities * n * size * w)
+        self._work = zeros(parities * n * size * w)
         widest = max(*model.sizes, *(2 * g for g in model.sizes[:-1]))
         self._scratch = np.zeros((3, widest * w))
         along = schedule.exchange == "along"
@@ -78,10 +79,10 @@ class CompiledPass:
     ) -> None:
         """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]."""
         self._wire, self._sums, self._outgoing = wire, sums, partial(outgoing, self)
-        self._grad = np.zeros_like(grad) if self._own_gradient else grad
+        self._grad = zeros(*grad.shape) if self._own_gradient else grad
         schedule, seen = self.schedule, wire.plan.seen
         self._sizes[loop.SEEN] = seen
-        self._incoming = np.zeros((seen, schedule.travelling if schedule.exchange == "along" else 0))
+        self._incoming = zeros(seen, schedule.travelling if schedule.exchange == "along" else 0)
         self._layouts = [
             wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
             for round_ in schedule.rounds

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import states
+from fdtrain.arrays import zeros
 from fdtrain.channel.links import Links
 from fdtrain.channel.wire import LossyWire
 from fdtrain.errors import MessageTimeoutError
@@ -71,7 +72,7 @@ class Engine:
         self.t = 0  # mini-batches so far
         self.state = optimizer.init(theta)
         self.theta = optimizer.theta(self.state)
-        self.grad = np.zeros_like(self.theta)
+        self.grad = zeros(*self.theta.shape)
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes
         self.wire: Wire | None = None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.arrays import zeros
 from fdtrain.partition import ExchangePlan
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Message, Transport
@@ -96,7 +97,7 @@ class Outbox:
                 size += len(peer.rows)
             self.parts.append(places[key])
         self.rows = np.concatenate([*packed, np.zeros(0, dtype=np.int64)])
-        self.store = np.zeros(size * max_width)
+        self.store = zeros(size * max_width)
 
 
 class Wire:
@@ -110,7 +111,7 @@ class Wire:
         """
         self.plan = plan
         self.layouts: dict[Payload, Layout] = {}
-        self.store = np.zeros(plan.seen * max_width)
+        self.store = zeros(plan.seen * max_width)
         self.outbox = Outbox(plan, max_width)
         self._numbered = numbered
 
