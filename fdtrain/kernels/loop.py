@@ -1,9 +1,9 @@
 """The rounds of a mini-batch, compiled: what :mod:`fdtrain.compiled` lays out as numbers is done here, node by node.
 
 A step is a round; its operations are rows of ``ops``: (what, layer, wave, column, width, start). Columns are places in
-a node's row of ``store``, the rows of all seen nodes. What is kept of a wave lies in arrays of ``work``, one after another: of
-every layer x, but for the first, whose x are samples; a in receiver form, but for the last layer, whose gradient is
-made at once; and σ'(h), which then becomes q.
+a node's row of ``store``, the rows of all seen nodes. What is kept of a wave lies in arrays of ``work``, one after the
+other: of every layer x, but for the first, whose x are samples; a in receiver form, but for the last layer, whose
+gradient is made at once; and σ'(h), which then becomes q.
 """
 
 from __future__ import annotations
