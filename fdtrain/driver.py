@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fdtrain import config as configuration
 from fdtrain.baseline import train_centralized
 from fdtrain.config import Config
-from fdtrain.environment import environment
+from fdtrain.environment import environment, peak_memory
 from fdtrain.errors import InputError, RunFailedError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
 from fdtrain.ledger import Ledger
@@ -347,6 +347,7 @@ class _Leader:
 
     def _write_environment(self, directory: RunDirectory, ended: str) -> None:
         facts = {"outcome": ended, **environment(self._team, time.monotonic() - self._started)}
+        facts["peak_memory"] = peak_memory(self._host.outcome.peaks)
         if self._resumptions:
             facts["resumptions"] = self._resumptions
         write_json(directory.path / "environment.json", facts)
@@ -359,7 +360,7 @@ def _unwritten(path: Path, error: OSError) -> str:
 def _is_asleep(experiment: Experiment, outcome: Outcome) -> bool:
     """Whether an actor that ends in a relu puts out 0 at all nodes of the last graph."""
     output = getattr(experiment.oracle, "output", None)
-    if output is None or not outcome.rows:
+    if output is None or not outcome.rows or not len(outcome.theta):
         return False
     last = experiment.job.minibatches * len(outcome.rows) - 1
     return not output(experiment.topology.graph(last), outcome.theta).any()
@@ -390,6 +391,9 @@ def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Out
     if job.critic is not None and job.redraw_every is not None:
         node_loss = np.empty(0)
     directory.write_ledger(outcome.ledger)
-    directory.write_theta(outcome.theta)
+    if len(outcome.theta):
+        directory.write_theta(outcome.theta)
+    else:  # the ranks were lost before they could hand it in: what an earlier life left belongs to an earlier epoch
+        directory.remove_theta()
     directory.write_network(experiment.topology.graph(minibatches - 1), node_loss)
     directory.write_baselines(experiment.config.model.kind, outcome)

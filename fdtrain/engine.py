@@ -64,7 +64,7 @@ class Engine:
         self.t = 0  # mini-batches so far
         self.theta = theta.copy()
         self.grad = np.zeros_like(self.theta)
-        self.state = optimizer.init(theta)
+        self.state = optimizer.init(self.theta)
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes
         self.wire: Wire | None = None

@@ -7,10 +7,12 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fdtrain.reports import Peak
 from fdtrain.team import Team
 
 
@@ -28,6 +30,17 @@ def environment(team: Team, seconds: float) -> dict[str, Any]:
         "wall_seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def peak_memory(peaks: Sequence[Peak]) -> dict[str, int] | None:
+    """The most memory, in bytes, that the processes of the ranks had in use, each at its own time; None if unknown.
+
+    Pages that processes share count in each of them.
+    """
+    if not peaks:
+        return None
+    processes = {(peak.host, peak.process): peak.bytes for peak in peaks}  # ranks may be threads of one
+    return {"all_ranks": sum(processes.values()), "largest_process": max(processes.values())}
 
 
 def _version(package: str) -> str | None:

@@ -36,6 +36,9 @@ class Rows(NamedTuple):
     channels: Array | None = (
         None  # [2, m, N], H_ij and H_ji of every edge, where samples have links of their own
     )
+    order: NDArray[np.int64] | None = (
+        None  # [B] the samples that are used, in this order; None: all as they are
+    )
 
 
 class Compiled(NamedTuple):
@@ -106,6 +109,8 @@ class Pass:
             ValueError: arrays of another shape.
         """
         x, y, batch = samples.x, samples.y, self.schedule.batch
+        if samples.order is not None:
+            x, y = x[:, samples.order], y[:, samples.order]
         if x.shape[:2] != (self.n, batch) or y.shape[:2] != x.shape[:2]:
             raise ValueError(f"samples {x.shape}, {y.shape}: need {self.n} nodes and {batch} samples")
         by_wave(x, self.input)

@@ -69,7 +69,7 @@ class Verifier:
     def forward(self) -> Comparison:
         """1, without training: the network's measure of the first mini-batch, inferred by messages."""
         theta = self._trials.different_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._trials.run(theta, limit=1, wanted=())
         wanted = self._oracle.measure(*next(self._trials.minibatches(1)), theta)
         error = relative(np.array(outcome.rows[-1].train), np.array(wanted))
         return Comparison(1, "forward pass, different θ at every node", error, self._oracle.tolerance)
@@ -81,7 +81,7 @@ class Verifier:
         error is relative to the norm of the node's own part or, where that nearly vanishes, to 10⁻³ of the largest.
         """
         theta = self._trials.different_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._trials.run(theta, limit=1, wanted=("gradient",))
         wanted = self._oracle.local_gradients(*next(self._trials.minibatches(1)), theta)
         views = self._job.model.views
         floor = _LEAST * float(np.linalg.norm(wanted, axis=1).max())
@@ -96,7 +96,7 @@ class Verifier:
         The error is relative to the largest entry of that or, where the nodes' gradients cancel, to 10⁻³ of theirs.
         """
         theta = self._trials.equal_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._trials.run(theta, limit=1, wanted=("gradient",))
         _, wanted = self._oracle.shared_pass(*next(self._trials.minibatches(1)), theta[0])
         largest = float(np.abs(outcome.gradient).max())
         scale = max(float(np.abs(wanted).max()), 1e-3 * largest) or 1.0
@@ -158,7 +158,7 @@ class Verifier:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those
         in which nodes decide, against the oracle's."""
         experiment, job = self._experiment, self._experiment.job
-        outcome = self._trials.run(experiment.theta, limit=1, lossy=True)
+        outcome = self._trials.run(experiment.theta, limit=1, lossy=True, wanted=())
         graph = experiment.topology.graph(0)
         batch, measured = min(job.batch, job.train_samples), outcome.ledger.total["train"]
         schedule, links = job.schedule(batch), 2 * graph.num_edges

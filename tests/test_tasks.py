@@ -8,9 +8,10 @@ import pytest
 from fdtrain import rng
 from fdtrain.config import from_mapping
 from fdtrain.experiment import Experiment, build
+from fdtrain.features import draw_features
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
-from fdtrain.tasks.node_regression import NodeRegression, SyntheticRegression, draw_features
+from fdtrain.tasks.node_regression import NodeRegression, SyntheticRegression
 
 MANY = 20_000
 
