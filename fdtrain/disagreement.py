@@ -52,7 +52,8 @@ def sums_of(theta: Array) -> Sums:
 
 
 def _top(largest: float) -> int:
-    """The least k for which no number is rounded to a multiple of 2^(36 (k + 1)) but 0: another rank may begin there."""
+    """The least k for which every number is nearest to 0 among the multiples of 2^(36 (k + 1)): another rank may begin
+    there, or higher, and finds the same."""
     if largest == 0:
         return _LOWEST
     exponent = int(np.frexp(largest)[1])  # largest < 2^exponent

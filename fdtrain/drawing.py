@@ -1,7 +1,7 @@
 """Synthetic samples that every rank draws for its own nodes, with labels by a teacher over messages of its own.
 
-Nobody has the samples of all nodes: rank 0 sends a recipe. The teacher is a model with the same parameters at all nodes;
-its rounds are over before training begins, and the ledger knows nothing of them.
+Nobody has the samples of all nodes: rank 0 sends a recipe. The teacher is a model with the same parameters at all
+nodes; its rounds are over before training begins, and the ledger knows nothing of them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Teacher:
 
 
 def wave_for(nodes: int, widest: int, samples: int) -> int:
-    """Samples that share the teacher's messages: the same for any number of ranks, so that labels have the same bits."""
+    """Samples that share the teacher's messages: as many for any number of ranks, so that labels have the same bits."""
     return min(samples, max(1, _NUMBERS // (nodes * widest)))
 
 

@@ -23,6 +23,7 @@ from fdtrain.config import Config
 from fdtrain.environment import environment, peak_memory
 from fdtrain.errors import InputError, RunFailedError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.footprint import Footprint, available_memory, warning
 from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.observer import Observer as Observer
@@ -210,6 +211,7 @@ class _Leader:
         self._host.on_minibatches = self._on_minibatches
         self._before = 0  # epochs of an earlier life
         self._resumptions = list[Any]()
+        self._predicted: Footprint | None = None  # memory of a distributed run
 
     def run(self, *, verify: bool, goes_on: bool) -> Run:
         """Do all of it; `goes_on`: not for the first time."""
@@ -223,6 +225,7 @@ class _Leader:
         if host.job.done:
             self._observer.resumed(host.job.done)
         self._tell_what_is_idle()
+        self._tell_of_memory()
         comparisons: list[Comparison] = []
         try:
             if verify and self._saved is None and config.training.mode == "distributed":
@@ -283,9 +286,20 @@ class _Leader:
         for text in job.channel.idle(job.epochs * job.minibatches, graph):
             self._observer.note(f"note: {text}: without effect")
 
+    def _tell_of_memory(self) -> None:
+        experiment, host = self._experiment, self._host
+        if experiment.config.training.mode == "distributed":
+            self._predicted = experiment.footprint(self._team.size, host.job)
+            text = warning(self._predicted, available_memory())
+            if text:
+                self._observer.note(f"note: {text}")
+
     def _verify(self) -> list[Comparison]:
+        verifier = Verifier(self._experiment, self._team)
+        if verifier.left_out:
+            self._observer.note(f"note: {verifier.left_out}")
         try:
-            comparisons = Verifier(self._experiment, self._team).quick()
+            comparisons = verifier.quick()
         except StoppedError as error:
             name = signal.Signals(error.signal).name
             raise StoppedError(f"stopped by {name} before the first mini-batch", error.signal) from None
@@ -347,7 +361,7 @@ class _Leader:
 
     def _write_environment(self, directory: RunDirectory, ended: str) -> None:
         facts = {"outcome": ended, **environment(self._team, time.monotonic() - self._started)}
-        facts["peak_memory"] = peak_memory(self._host.outcome.peaks)
+        facts["peak_memory"] = peak_memory(self._host.outcome.peaks, self._predicted)
         if self._resumptions:
             facts["resumptions"] = self._resumptions
         write_json(directory.path / "environment.json", facts)
