@@ -129,24 +129,28 @@ def _of_a_pass(job: Job, phase: str, schedule: Schedule) -> int:
         for b, w in {(b % 2, w): (b, w) for b, w in enumerate(schedule.waves)}.values()
     ]
     labels = made.input.size // made.input.shape[-1] * job.model.outputs * _NUMBER
-    return labels + sum(array.nbytes for array in _arrays_in((made, caches), {}).values())
+    return labels + _bytes_in((made, caches))
 
 
-def _arrays_in(thing: Any, found: dict[int, Array]) -> dict[int, Array]:
-    """The arrays that own the memory of all arrays within `thing`, by their identity."""
-    if isinstance(thing, np.ndarray):
-        while isinstance(thing.base, np.ndarray):
-            thing = thing.base
-        found[id(thing)] = thing
-    elif isinstance(thing, Mapping):
-        _arrays_in([*thing.values()], found)
-    elif isinstance(thing, list | tuple):
-        for part in thing:
-            _arrays_in(part, found)
-    elif type(thing).__module__.startswith("fdtrain."):
-        slots = [getattr(thing, name, None) for name in getattr(thing, "__slots__", ())]
-        _arrays_in([*slots, *getattr(thing, "__dict__", {}).values()], found)
-    return found
+def _bytes_in(thing: Any) -> int:
+    """Of the arrays that own the memory of all arrays within `thing`, each once."""
+    seen: dict[int, Any] = {}  # by identity
+    waiting = [thing]
+    while waiting:
+        found = waiting.pop()
+        while isinstance(found, np.ndarray) and isinstance(found.base, np.ndarray):
+            found = found.base
+        if id(found) in seen:
+            continue
+        seen[id(found)] = found
+        if isinstance(found, Mapping):
+            waiting += found.values()
+        elif isinstance(found, list | tuple):
+            waiting += found
+        elif type(found).__module__.startswith("fdtrain."):
+            waiting += [getattr(found, name, None) for name in getattr(found, "__slots__", ())]
+            waiting += getattr(found, "__dict__", {}).values()
+    return sum(array.nbytes for array in seen.values() if isinstance(array, np.ndarray))
 
 
 def _of_a_checkpoint(job: Job, shares: Sequence[Share]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -95,12 +94,14 @@ class Taker(Protocol):
         """The memory that the ranks had in use."""
 
 
-def hand_in(own: Mapping[Kind, Array], team: Team, serve: Taker) -> None:
-    """Hand the rows [n, p] of the rank's nodes to rank 0, in small portions, as far as it wants them; `serve` is called
-    there only."""
+def hand_in(own: dict[Kind, Array], team: Team, serve: Taker) -> None:
+    """Hand the rows [n, p] of the rank's nodes to rank 0, in small portions, as far as it wants them; `own` is empty in
+    the end. `serve` is called on rank 0 only."""
     wanted: Wanted = team.share(lambda: serve.wanted(), what="what is wanted at the end")
+    for kind in {*own} - {*wanted.kinds}:
+        del own[kind]
     for kind in wanted.kinds:
-        rows = own[kind]
+        rows = own.pop(kind)
         step = max(1, _PORTION // (max(rows.shape[1], 1) * team.size))
         for first in range(0, wanted.most, step):
             parts = team.control.gather(rows[first : first + step])
