@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from teams import experiment, led, run
 
-from fdtrain import drawing, rng
+from fdtrain import drawing, features, rng
 from fdtrain.drawing import Recipe, drawn, wave_for
 from fdtrain.experiment import Experiment, run_job
 from fdtrain.features import draw_all_features, draw_features
@@ -39,7 +39,7 @@ def by_hand(draws: np.random.Generator, samples: int, width: int) -> Array:
 
 
 @pytest.mark.parametrize("width", [1, 3, 5, 6, 9, 10, 13, 20, 27])
-@pytest.mark.parametrize("samples", [1, 7, 100])
+@pytest.mark.parametrize("samples", [1, 2, 7, 100])
 def test_many_nodes_draw_what_each_draws_alone(width: int, samples: int) -> None:
     ids = np.array([0, 3, 4, 17, 2**33, *range(100, 400)])  # more than are laid out at a time
     found = draw_all_features(5, "features/train", 2, ids, samples, width, "mixed")
@@ -47,6 +47,24 @@ def test_many_nodes_draw_what_each_draws_alone(width: int, samples: int) -> None
         make = partial(rng.generator, 5, "features/train", 2, node)
         np.testing.assert_array_equal(own, by_hand(make(), samples, width))
         np.testing.assert_array_equal(own, draw_features(make(), samples, width, "mixed"))
+
+
+@pytest.mark.parametrize(("doubtful", "alone"), [(0, 0), (2**25, 20), (2**32, 50)])
+def test_integers_that_may_have_been_rejected_are_drawn_by_numpy(
+    doubtful: int, alone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, made = np.arange(50), features.draw_features
+    wanted = [made(rng.generator(1, "features/train", 0, node), 40, 10, "mixed") for node in range(50)]
+    count = list[int]()
+
+    def noted(draws: np.random.Generator, *others: Any) -> Array:
+        count.append(1)
+        return made(draws, *others)
+
+    monkeypatch.setattr(features, "_DOUBTFUL", doubtful)
+    monkeypatch.setattr(features, "draw_features", noted)
+    np.testing.assert_array_equal(draw_all_features(1, "features/train", 0, ids, 40, 10, "mixed"), wanted)
+    assert abs(len(count) - alone) <= (0 if alone in (0, 50) else 15)
 
 
 def test_generators_one_after_another_are_those_of_the_items() -> None:
