@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import states
+from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.passes import Pass
@@ -116,7 +117,10 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
 def _of_the_optimizer(job: Job) -> int:
     """Bytes of a node's state."""
     state = job.optimizer.init(np.zeros((1, job.model.num_parameters)))
-    return sum(rows.nbytes for rows in states.flatten(state, 1).rows.values())
+    try:
+        return sum(rows.nbytes for rows in states.flatten(state, 1).rows.values())
+    except InputError:  # a user's, which cannot be saved either
+        return _bytes_in(state)
 
 
 def _of_a_pass(job: Job, phase: str, schedule: Schedule) -> int:
