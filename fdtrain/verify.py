@@ -24,7 +24,7 @@ from fdtrain.trials import Trials, relative
 Array = NDArray[np.float64]
 
 _FEW = 3  # mini-batches
-_MOST_OF_A_RUN = 50_000_000  # numbers of a mini-batch on global matrices, before every run
+_MOST_OF_A_RUN = 25_000_000  # numbers of a mini-batch on global matrices, before every run
 _COPIES = 6  # of them that the oracle has in use at a time
 _MOST_NUMBERS = 20_000_000
 _LEAST = 1e-5  # of a node's whole gradient: what is left of a part that vanishes, as by S 1 = 0, is rounding
