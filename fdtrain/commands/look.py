@@ -11,13 +11,7 @@ import typer
 from rich.table import Table
 
 from fdtrain import config, resources
-from fdtrain.commands.options import (
-    ConfigArgument,
-    OverridesArgument,
-    PluginsOption,
-    RanksOption,
-    load_experiment,
-)
+from fdtrain.commands.options import ConfigArgument, OverridesArgument, PluginsOption, load_experiment
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment
@@ -37,7 +31,9 @@ def plan(
     config_name: ConfigArgument,
     overrides: OverridesArgument = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds to show; the middle is left out.")] = 24,
-    ranks: RanksOption = "auto",
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="Also show what so many ranks host, and send each other.")
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
     allow_plugins: PluginsOption = False,
 ) -> int:
@@ -52,9 +48,14 @@ def plan(
         raise InputError("plan: training.mode centralized sends nothing; set it to distributed")
     job = experiment.job
     schedule = job.schedule(job.batch)
+    if ranks is not None and ranks > experiment.nodes:
+        raise InputError(
+            f"--ranks: {ranks}, but the network has only {experiment.nodes} nodes; use at most as many"
+        )
     console = make_console()
     console.print(render(schedule, rounds, job.optimizer.travels, job.beside(schedule)))
-    console.print(_memory(experiment, ranks))
+    console.print()
+    console.print(_memory(experiment, ranks or count_ranks("auto", experiment, None)))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 
@@ -63,15 +64,15 @@ def plan(
     return 0
 
 
-def _memory(experiment: Experiment, ranks: str) -> Table:
+def _memory(experiment: Experiment, ranks: int) -> Table:
+    """What a run takes."""
     from fdtrain.footprint import table_of
 
-    count = count_ranks(ranks, experiment, None)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column(f"memory on {count:,} rank{'s' * (count != 1)}", no_wrap=True)
+    table.add_column(f"memory on {ranks:,} rank{'s' * (ranks != 1)}", no_wrap=True)
     table.add_column("of a rank", justify="right", no_wrap=True)
     table.add_column("of all", justify="right", no_wrap=True)
-    for line in table_of(experiment.footprint(count)):
+    for line in table_of(experiment.footprint(ranks)):
         table.add_row(*line)
     return table
 
