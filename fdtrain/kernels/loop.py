@@ -79,7 +79,7 @@ def _wave_size(sizes, wave):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _kept(sizes, wave, place):  # type: ignore[no-untyped-def]
-    """Where in ``work`` that array of a wave begins which has the `place` of its first number in the table of layers."""
+    """Where in ``work`` an array of a wave begins; `place` is its first number in the table of layers."""
     full = sizes[FULL_WAVE]
     return ((wave % sizes[PARITIES]) * sizes[KEPT] + place) * sizes[NODES] * full
 
@@ -103,7 +103,9 @@ def _say(values, g, w, by_sample, message):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _hear(store, row, column, g, w, begin, end, columns, weights, by_sample, scratch, total):  # type: ignore[no-untyped-def]
+def _hear(  # type: ignore[no-untyped-def]
+    store, row, column, g, w, begin, end, columns, weights, by_sample, scratch, total
+):
     """total [g, w] ← the sum over the messages of a node's neighbours, and its own."""
     if by_sample:
         neighbour_sum(store, row, column, g * w, begin, end, columns, weights, scratch)
@@ -388,10 +390,10 @@ def warm() -> None:
     integers, values, rows = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
     samples, table = np.zeros((1, 1, 1)), np.zeros((1, 5), np.int64)
     pack = Pack(
-        sizes=np.zeros(10, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table, ops=np.zeros((1, 6), np.int64),
-        store=values, outbox=values, packed=integers[:0], indptr=integers, columns=integers, forward=values,
-        backward=values, theta=rows, grad=rows, work=values, scratch=np.zeros((4, 1)), x=samples, y=samples,
-        order=integers, loss=values, output=samples, incoming=rows,
+        sizes=np.zeros(10, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table,
+        ops=np.zeros((1, 6), np.int64), store=values, outbox=values, packed=integers[:0], indptr=integers,
+        columns=integers, forward=values, backward=values, theta=rows, grad=rows, work=values,
+        scratch=np.zeros((4, 1)), x=samples, y=samples, order=integers, loss=values, output=samples, incoming=rows,
     )  # fmt: skip
     rounds(pack, NO_LINK, 0, 0, False, 1, False)
     produce(pack, 0)
