@@ -76,7 +76,7 @@ class Layout:
 
 
 class Outbox:
-    """Where rows of a rank's nodes are packed for its peers. Peers that wait for the same rows share them; where they wait
+    """Where rows of a rank's nodes are packed for its peers. Those who wait for the same rows share them; where they wait
     for all there are, nothing is packed."""
 
     def __init__(self, plan: ExchangePlan, max_width: int) -> None:
