@@ -109,7 +109,7 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
             item("graph and plan", lambda s: _LINK * s.links),
             at_first("graph of all nodes", _LINK_OF_ALL * links),
             at_first("parameters of all nodes, in the end", whole),
-            at_first("checkpoint", _of_a_checkpoint(job, shares)),
+            at_first("checkpoint", _of_a_checkpoint(job, shares) if job.save_every is not None else 0),
         )
     )
 
@@ -158,9 +158,17 @@ def _bytes_in(thing: Any) -> int:
 
 
 def _of_a_checkpoint(job: Job, shares: Sequence[Share]) -> int:
-    """What rank 0 joins, encodes and reads again, where checkpoints are written."""
+    """What rank 0 joins, encodes, writes and reads again."""
     row = _of_the_optimizer(job) + 2 * _NUMBER * job.model.num_parameters
-    return _JOINED * row * sum(share.nodes for share in shares) if job.save_every is not None else 0
+    return _JOINED * row * sum(share.nodes for share in shares)
+
+
+def why_unsaved(job: Job, shares: Sequence[Share], available: int) -> str:
+    """Why a run that is stopped is not to be saved, in words, although nobody asked for checkpoints; empty: it is."""
+    size = _of_a_checkpoint(job, shares)
+    if job.save_every is not None or size <= available:
+        return ""
+    return f"to join it takes {in_gib(size)} of memory; with checkpoint.every it is tried nevertheless"
 
 
 def available_memory() -> int:

@@ -51,6 +51,7 @@ class Job:
     save_every: int | None = (
         None  # mini-batches after which rank 0 hears all that is needed to go on from there
     )
+    unsaved: str = ""  # why nothing is saved where a run is stopped, in words; empty: everything is
     done: int = 0  # mini-batches after which the run goes on, because an earlier one saved what is needed
 
     @property
