@@ -23,7 +23,7 @@ from fdtrain.config import Config
 from fdtrain.environment import environment, peak_memory
 from fdtrain.errors import InputError, RunFailedError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
-from fdtrain.footprint import Footprint, available_memory, warning
+from fdtrain.footprint import Footprint, available_memory, warning, why_unsaved
 from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.observer import Observer as Observer
@@ -207,6 +207,8 @@ class _Leader:
         self._started = self._training = time.monotonic()
         every = None if directory is None else experiment.config.checkpoint.every
         job = replace(experiment.job, save_every=every, done=0 if saved is None else saved.done)
+        if experiment.config.training.mode == "distributed":
+            job = replace(job, unsaved=why_unsaved(job, experiment.shares(team.size), available_memory()))
         self._host = experiment.host(team.size, self._on_epoch, job)
         self._host.on_minibatches = self._on_minibatches
         self._before = 0  # epochs of an earlier life

@@ -14,7 +14,7 @@ from fdtrain import partition, reference
 from fdtrain.channel.spec import Channel
 from fdtrain.config import Config
 from fdtrain.errors import InputError
-from fdtrain.footprint import Footprint, footprint, shares_of
+from fdtrain.footprint import Footprint, Share, footprint, shares_of
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.measure import measure_of
@@ -67,8 +67,14 @@ class Experiment:
 
     def footprint(self, ranks: int, job: Job | None = None) -> Footprint:
         """The memory of a run on so many ranks; `job`: this experiment's, if not another."""
-        graph = self.topology.graph(0)
-        return footprint(job or self.job, shares_of(graph, partition.block(self.nodes, ranks), ranks))
+        return footprint(job or self.job, self.shares(ranks))
+
+    def shares(self, ranks: int) -> list[Share]:
+        """What each of so many ranks has of the first network."""
+        owner = self.owners(self.topology, ranks)
+        if owner is None:
+            owner = partition.block(self.nodes, ranks)
+        return shares_of(self.topology.graph(0), owner, ranks)
 
     def host(
         self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None, job: Job | None = None

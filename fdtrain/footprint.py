@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import states
-from fdtrain.errors import InputError
+from fdtrain.engine import PORTION, make_pass
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.passes import Pass
@@ -39,6 +38,7 @@ class Share:
     nodes: int
     links: int  # directed, to its nodes
     ghosts: int  # neighbours that live elsewhere
+    sent: int = 0  # rows that it sends to other ranks in a round
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,14 @@ class Footprint:
 
 
 def shares_of(graph: Graph, owner: NDArray[np.int64], ranks: int) -> list[Share]:
-    """What every rank has of `graph`, by the `owner` [V] of every node; as many ghosts as are expected of nodes
-    that are dealt by chance."""
-    degrees, elsewhere = np.unique(graph.degrees, return_counts=True)
+    """What every rank has of `graph`, by the `owner` [V] of every node."""
+    hears, sender = owner[graph.rows], graph.indices
+    links, crossing = np.bincount(hears, minlength=ranks), hears != owner[sender]
+    sent = np.unique(hears[crossing] * len(owner) + sender[crossing])  # rows, by rank that hears and node
+    ghosts = np.bincount(sent // len(owner), minlength=ranks)
+    rows = np.bincount(owner[sent % len(owner)], minlength=ranks)
     nodes = np.bincount(owner, minlength=ranks)
-    links = np.bincount(owner, weights=graph.degrees, minlength=ranks)
-    kept = nodes / len(owner)
-    seen = 1.0 - (1.0 - kept[:, None]) ** degrees  # [ranks, degrees] that a node has a neighbour there
-    ghosts = (1.0 - kept) * (seen @ elsewhere)
-    return [Share(int(n), int(m), int(g)) for n, m, g in zip(nodes, links, ghosts, strict=True)]
+    return [Share(*(int(part) for part in each)) for each in zip(nodes, links, ghosts, rows, strict=True)]
 
 
 def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
@@ -85,10 +84,10 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
     samples = (job.batch if job.streamed else job.train_samples) + job.test_samples
     per_sample = job.model.inputs + job.model.outputs
     waves = sum(_of_a_pass(job, *key) for key in job.programme)
-    state = _of_the_optimizer(job) + _NUMBER * _STEPPED * p
+    state = _of_the_optimizer(job)
     width = max(schedule.peak_width for schedule in schedules)
     along = max((s.travelling for s in schedules if s.exchange == "along"), default=0)
-    training = _NUMBER * p + state + waves  # of a node, and given back before all of θ is handed in
+    training = 2 * _NUMBER * p + state + waves  # of a node, and given back before all of θ is handed in
     whole = max(0, _NUMBER * p * sum(share.nodes for share in shares) - first * training)
 
     def item(name: str, bytes_of: Callable[[Share], int]) -> Item:
@@ -97,6 +96,10 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
     def at_first(name: str, size: int) -> Item:
         return Item(name, (size, *[0] * (len(shares) - 1)))
 
+    def messages(share: Share) -> int:
+        seen = share.nodes + share.ghosts
+        return _NUMBER * ((seen + share.sent) * width + seen * along)
+
     return Footprint(
         (
             item("processes", lambda s: _PROCESS),
@@ -104,36 +107,43 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
             item("samples", lambda s: _NUMBER * s.nodes * samples * per_sample),
             item("parameters and gradient", lambda s: _NUMBER * s.nodes * 2 * p),
             item("optimizer", lambda s: s.nodes * state),
+            item("an update", lambda s: _NUMBER * min(s.nodes, PORTION) * _STEPPED * p),
             item("waves", lambda s: s.nodes * waves),
-            item("messages", lambda s: _NUMBER * (s.nodes + s.ghosts) * (2 * width + along)),
+            item("messages", messages),
             item("graph and plan", lambda s: _LINK * s.links),
             at_first("graph of all nodes", _LINK_OF_ALL * links),
             at_first("parameters of all nodes, in the end", whole),
-            at_first("checkpoint", _of_a_checkpoint(job, shares)),
+            at_first("checkpoint", _of_a_checkpoint(job, shares) if job.save_every is not None else 0),
         )
     )
 
 
 def _of_the_optimizer(job: Job) -> int:
-    """Bytes of a node's state."""
+    """Bytes of a node's state, besides its parameters."""
     state = job.optimizer.init(np.zeros((1, job.model.num_parameters)))
-    try:
-        return sum(rows.nbytes for rows in states.flatten(state, 1).rows.values())
-    except InputError:  # a user's, which cannot be saved either
-        return _bytes_in(state)
+    theta = job.optimizer.theta(state)
+    return _bytes_in([state, theta]) - theta.nbytes
 
 
 def _of_a_pass(job: Job, phase: str, schedule: Schedule) -> int:
-    """Bytes of a node in the arrays of a pass, counted on one."""
+    """Bytes of a node in the arrays of a pass: what one for two nodes has more than one for one."""
+    one, two = (_bytes_in(_pass_for(job, phase, schedule, nodes)) for nodes in (1, 2))
+    return two - one
+
+
+def _pass_for(job: Job, phase: str, schedule: Schedule, nodes: int) -> Any:
     turn = LocalLoss(job.loss) if job.critic is None else make_turn(job.critic, np.zeros_like)
     assert turn is not None
-    made = Pass(job.model, job.loss, turn, phase, schedule, 1)
+    parts = job.model, job.network, job.loss, turn, job.optimizer
+    made = make_pass(*parts, phase, schedule, nodes, job.kernel)
+    if not isinstance(made, Pass):
+        return made
     caches = [
         made.tape.cache(b % 2, w)
         for b, w in {(b % 2, w): (b, w) for b, w in enumerate(schedule.waves)}.values()
     ]
-    labels = made.input.size // made.input.shape[-1] * job.model.outputs * _NUMBER
-    return labels + _bytes_in((made, caches))
+    labels = np.zeros((*made.input.shape[:-1], job.model.outputs))
+    return made, caches, labels
 
 
 def _bytes_in(thing: Any) -> int:
@@ -158,9 +168,17 @@ def _bytes_in(thing: Any) -> int:
 
 
 def _of_a_checkpoint(job: Job, shares: Sequence[Share]) -> int:
-    """What rank 0 joins, encodes and reads again, where checkpoints are written."""
-    row = _of_the_optimizer(job) + 2 * _NUMBER * job.model.num_parameters
-    return _JOINED * row * sum(share.nodes for share in shares) if job.save_every is not None else 0
+    """What rank 0 joins, encodes, writes and reads again."""
+    row = _of_the_optimizer(job) + 3 * _NUMBER * job.model.num_parameters
+    return _JOINED * row * sum(share.nodes for share in shares)
+
+
+def why_unsaved(job: Job, shares: Sequence[Share], available: int) -> str:
+    """Why a run that is stopped is not to be saved, in words, although nobody asked for checkpoints; empty: it is."""
+    size = _of_a_checkpoint(job, shares)
+    if job.save_every is not None or size <= available:
+        return ""
+    return f"to join it takes {in_gib(size)} of memory; with checkpoint.every it is tried nevertheless"
 
 
 def available_memory() -> int:

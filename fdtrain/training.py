@@ -123,7 +123,8 @@ def _train(job: Job, team: Team, serve: Service) -> dict[Kind, Array]:
                     return _own(engine)
             stop = team.control.vote(stopping.requested())
             if stop or job.saves_after(t):
-                states = team.control.gather(_state(engine, losses, diverged))
+                problem = "" if job.saves_after(t) else job.unsaved
+                states = team.control.gather(_state(engine, losses, diverged, problem))
                 if states is not None:
                     serve.save(t, states, stop)
                 if stop:
@@ -205,8 +206,10 @@ def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
     return [*np.ascontiguousarray(losses.T)]
 
 
-def _state(engine: Engine, losses: Sequence[Array], diverged: Diverged | None) -> State:
+def _state(engine: Engine, losses: Sequence[Array], diverged: Diverged | None, problem: str) -> State:
     ledger = copy.deepcopy(engine.settle())
+    if problem:
+        return State(None, ledger, diverged, problem)
     try:
         snapshot = engine.snapshot()
     except InputError as error:

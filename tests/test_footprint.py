@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 from teams import content, experiment, led
 
-from fdtrain import cli, footprint, partition, verify
-from fdtrain.driver import run
-from fdtrain.errors import InputError
+from fdtrain import cli, footprint, partition, stopping, verify
+from fdtrain.config import from_mapping
+from fdtrain.driver import lead, run
+from fdtrain.errors import InputError, StoppedError
+from fdtrain.experiment import build
 from fdtrain.footprint import Footprint, Item, Share, in_gib, shares_of, table_of, warning
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.observer import Quiet
 from fdtrain.partition import ExchangePlan
+from fdtrain.rundir import RunDirectory
 from fdtrain.service import EpochRow, Host
+from fdtrain.team import Team
 from fdtrain.trials import Trials
 from fdtrain.verify import Verifier
 
@@ -56,7 +60,11 @@ def test_memory_grows_with_nodes_and_no_faster(change: dict[str, Any]) -> None:
     fixed = sum(
         sum(sizes) for name, sizes in items(small).items() if name in ("processes", "rank 0's libraries")
     )
-    assert large.total - fixed == pytest.approx(100 * (small.total - fixed), rel=1e-6)
+    updates = [sum(items(found)["an update"]) for found in (small, large)]  # in portions
+    assert updates[1] < 5 * updates[0]
+    assert large.total - fixed - updates[1] == pytest.approx(
+        100 * (small.total - fixed - updates[0]), rel=1e-6
+    )
 
 
 def test_shares_are_those_of_the_plan() -> None:
@@ -70,9 +78,10 @@ def test_shares_are_those_of_the_plan() -> None:
     ):
         plan = ExchangePlan.of(hood, rank)
         assert (share.nodes, share.links) == (hood.num_nodes, len(hood.indices))
-        assert share.ghosts == pytest.approx(plan.seen - plan.nodes, rel=0.05)
+        assert share.ghosts == plan.seen - plan.nodes
+        assert share.sent == sum(len(peer.rows) for peer in plan.peers)
     alone = shares_of(Graph.from_edges(3, [(0, 1)]), np.zeros(3, dtype=np.int64), 1)
-    assert alone == [Share(3, 2, 0)]
+    assert alone == [Share(3, 2, 0, 0)]
 
 
 _MEASURED = """
@@ -85,7 +94,7 @@ run(json.loads(sys.argv[1]), ranks=1, verify=False, out=sys.argv[2])
 def test_the_formula_is_what_is_measured(tmp_path: Path) -> None:
     given = content(
         {
-            "topology": {"kind": "ring", "nodes": 20_000},
+            "topology": {"kind": "ring", "nodes": 10_000},
             "model": {"sizes": [10, 10, 1]},
             "task": {"train_samples": 40, "test_samples": 4},
             "training": {"epochs": 1, "batch": 20, "wave": 20},
@@ -94,7 +103,7 @@ def test_the_formula_is_what_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "run"
     subprocess.run([sys.executable, "-c", _MEASURED, json.dumps(given), str(out)], check=True, timeout=300)
     told = json.loads((out / "environment.json").read_text())["peak_memory"]
-    assert told["of_all"] == told["of_largest"] > 300 * 2**20
+    assert told["of_all"] == told["of_largest"] > 250 * 2**20
     assert told["predicted_of_all"] == pytest.approx(told["of_all"], rel=0.25)
 
 
@@ -121,8 +130,6 @@ class Notes(Quiet):
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> list[str]:
-    from fdtrain.driver import lead
-
     notes, made = Notes(), experiment(change)
     led(lambda team: lead(team, made, None, notes, verify=True), 2)
     return notes.texts
@@ -134,6 +141,34 @@ def test_runs_say_when_memory_may_not_suffice(monkeypatch: pytest.MonkeyPatch) -
     (text,) = noted(monkeypatch, {})
     assert text.startswith("note: 2 ranks may need ")
     assert text.isprintable()
+
+
+def test_what_is_too_large_to_be_joined_is_saved_only_where_that_was_asked_for() -> None:
+    job, share = experiment({}).job, [Share(1000, 4000, 0)]
+    p = job.model.num_parameters
+    assert footprint.why_unsaved(job, share, 2**40) == ""
+    text = footprint.why_unsaved(job, share, 8 * 1000 * 3 * p)
+    assert text.startswith("to join it takes ")
+    assert footprint.why_unsaved(replace(job, save_every=2), share, 0) == ""
+
+
+@pytest.mark.parametrize("every", [None, 3])
+def test_a_stopped_run_says_why_there_is_no_checkpoint(
+    every: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fdtrain.driver.available_memory", lambda: 0)
+    monkeypatch.setattr(stopping, "requested", lambda: 15)  # from the first mini-batch on
+    made, notes = build(from_mapping(content({}) | {"checkpoint": {"every": every}})), Notes()
+    directory = RunDirectory.create(tmp_path / "run", made.config.to_yaml())
+
+    def work(team: Team) -> None:
+        with pytest.raises(StoppedError, match="stopped by SIGTERM after mini-batch 2"):
+            lead(team, made, directory, notes, verify=False)
+
+    led(work, 2)
+    told = [text for text in notes.texts if "no checkpoint" in text]
+    assert bool(told) == (every is None)
+    assert len(list(directory.checkpoints.glob("*.ckpt"))) == (every is not None)
 
 
 def test_comparisons_that_need_too_much_are_left_out_and_that_is_said(
