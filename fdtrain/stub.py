@@ -4,7 +4,7 @@ Started as a script and without site packages, a hundred at a time, so it import
 part of the interpreter, or in C. ``socket``, ``signal`` and ``json`` would take longer than all the rest.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import marshal
 import os

@@ -53,6 +53,7 @@ ON_RANKS = (
     "states",
     "snapshot",
     "job",
+    "profile",
     "measure",
     "team",
     "errors",
