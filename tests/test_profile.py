@@ -36,9 +36,8 @@ def settings(*overrides: str) -> config.Config:
 
 
 def read(path: Path) -> list[Event]:
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as stream:
-        loaded = json.load(stream)
+    content = path.read_bytes()
+    loaded = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     assert set(loaded) == {"displayTimeUnit", "traceEvents"}
     events: list[Event] = loaded["traceEvents"]
     return events
