@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import environment, fdtrain, needs_mpi, one_line_error
+from pictures import png_size
 
 from fdtrain import config, launcher, resources
 from fdtrain.driver import resume, run
 from fdtrain.engine import Engine
 from fdtrain.errors import InputError
 from fdtrain.experiment import build
+from fdtrain.figures.canvas import DPI
 from fdtrain.profile import trace
 from fdtrain.profile.clocks import Shift, align
 from fdtrain.profile.recorder import CATEGORIES
@@ -235,7 +237,7 @@ def test_a_centralized_run_has_no_ranks_to_show(tmp_path: Path) -> None:
 @needs_mpi
 @pytest.mark.parametrize("outside", [False, True])
 def test_profiles_of_mpi_ranks(tmp_path: Path, outside: bool) -> None:
-    command = ["run", "ci/smoke", "--profile", "--no-verify", "--no-figures", "--out", str(tmp_path / "run")]
+    command = ["run", "ci/smoke", "--profile", "--no-verify", "--out", str(tmp_path / "run")]
     before = [launcher.find_mpirun(), "--map-by", ":oversubscribe", "-n", "4"] if outside else []
     after = [] if outside else ["--ranks", "4"]
     started = time.monotonic()
@@ -245,6 +247,7 @@ def test_profiles_of_mpi_ranks(tmp_path: Path, outside: bool) -> None:
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "profile: parts of" in result.stdout
+    assert png_size(tmp_path / "run" / "figures" / "profile.png")[0] == 8 * DPI
     folder = tmp_path / "run" / "profile"
     check_shares(folder, time.monotonic() - started)
     events = read(folder / "trace.json")

@@ -128,9 +128,12 @@ def run(
     if reports_to_launcher():
         return 0
     if figures:
-        from fdtrain.figures import draw_run
+        from fdtrain.figures import draw_profile, draw_run
 
-        draw_run(RunDirectory(path))
+        directory = RunDirectory(path)
+        draw_run(directory)
+        if profile:
+            draw_profile(directory.profile, directory.figures / "profile.png")
     make_console(plain=team is not None).print(summarize(RunDirectory(path)))
     return 0
 
