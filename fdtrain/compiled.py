@@ -89,8 +89,8 @@ class CompiledPass:
         outgoing: Callable[[Any, int | None, Array], None],
         take: Callable[[Array], None] | None = None,
     ) -> None:
-        """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]; where nothing
-        is trained, `theta` may be one row [1, p] for all nodes."""
+        """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]; where
+        nothing is trained, `theta` may be one row [1, p] for all nodes."""
         self._wire, self._sums, self._outgoing = wire, sums, partial(outgoing, self)
         self._grad = zeros(*grad.shape) if self._own_gradient else grad
         schedule, seen = self.schedule, wire.plan.seen

@@ -70,7 +70,7 @@ class Engine:
         self.links, self.kernel = links, kernel
         self.n = len(theta)
         self.t = 0  # mini-batches so far
-        self.state = optimizer.init(theta)
+        self.state = states.apart(optimizer.init(theta)) if len(theta) > PORTION else optimizer.init(theta)
         self.theta = optimizer.theta(self.state)
         self.grad = zeros(*self.theta.shape)
         self.ledger = Ledger()

@@ -61,6 +61,7 @@ ON_RANKS = (
     "snapshot",
     "job",
     "kernels",
+    "profile",
     "measure",
     "team",
     "errors",

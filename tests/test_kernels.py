@@ -1,4 +1,4 @@
-"""Compiled passes against those of NumPy: the arithmetic, the gradients, what is kept of memory and of compiled code."""
+"""Compiled passes against those of NumPy: arithmetic, training, memory, and what is kept of compiled code."""
 
 from __future__ import annotations
 
@@ -113,7 +113,10 @@ CASES = {
         "optimizer": {"kind": "naive_adam" if scheme == "per_sample" else "d_adam", "lr": 1e-3},
     }
     for form, scheme, wave, depth in product(
-        ("receiver", "sender"), ("piggyback_do", "piggyback", "per_batch", "per_sample"), (1, 4, 11), (1, 2, 4)
+        ("receiver", "sender"),
+        ("piggyback_do", "piggyback", "per_batch", "per_sample"),
+        (1, 4, 11),
+        (1, 2, 4),
     )
 }
 
@@ -122,11 +125,14 @@ CASES = {
 def test_the_same_training_as_with_numpy(case: str) -> None:
     change = {"task": {"train_samples": 22, "test_samples": 3}} | CASES[case]
     outcomes = [
-        run(experiment(change | {"execution": {"kernel": kernel}}), 2).outcome for kernel in ("numba", "numpy")
+        run(experiment(change | {"execution": {"kernel": kernel}}), 2).outcome
+        for kernel in ("numba", "numpy")
     ]
     compiled, plain = outcomes
     assert np.abs(compiled.theta / plain.theta - 1.0).max() <= 1e-7  # Adam divides by what is near 0
-    assert compiled.theta.tobytes() != plain.theta.tobytes() or "1 layers" in case  # they are not the same loops
+    assert (
+        compiled.theta.tobytes() != plain.theta.tobytes() or "1 layers" in case
+    )  # they are not the same loops
     for one, other in zip(compiled.rows, plain.rows, strict=True):
         assert one.train == pytest.approx(other.train, rel=1e-10)
         assert one.test == pytest.approx(other.test, rel=1e-10)
