@@ -1,0 +1,188 @@
+"""Pictures of a scaling study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from fdtrain.figures.canvas import MARKERS, PALETTE, plain_log_ticks, sheet, write_around
+from fdtrain.scale.measured import PARTS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE = (7.0, 4.2)  # inches
+BARS = 32  # ranks that a picture has room for
+IDEAL: dict[str, Any] = {"color": "#888888", "linewidth": 1, "linestyle": ":"}
+COLOURS = dict(zip(PARTS, (PALETTE[0], PALETTE[6], "#CCCCCC"), strict=True))
+_OTHERS = ("nodes", "degree", "hidden", "wave")
+
+
+def draw(frame: pl.DataFrame, ranks: pl.DataFrame, out: Path) -> list[Path]:
+    """Draw what the study has points for into ``figures/``; the files."""
+    folder = out / "figures"
+    made = []
+    if frame["ranks"].n_unique() > 1:
+        made += [_time(frame, folder / "time.png"), _efficiency(frame, folder / "efficiency.png")]
+        made.append(_balance(frame, ranks, folder / "balance.png"))
+    if frame["nodes"].n_unique() > 1:
+        made.append(_nodes(frame, folder / "nodes.png"))
+    if frame["predicted"].count():
+        made.append(_predicted(frame, folder / "predicted.png"))
+    return made
+
+
+def _groups(frame: pl.DataFrame, along: str) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The points that differ in `along` alone, with what the others have in common that varies, in words."""
+    fixed = [name for name in ("ranks", *_OTHERS) if name != along]
+    weak = frame["mode"][0] == "weak" and along == "ranks"
+    if weak:
+        frame = frame.with_columns((pl.col("nodes") / pl.col("ranks")).cast(pl.Int64).alias("nodes"))
+    if weak or along == "nodes":  # the drawn degree differs a little with the number of nodes
+        frame = frame.with_columns(pl.col("degree").round(0))
+    varying = [name for name in fixed if frame[name].n_unique() > 1]
+    for _, part in frame.group_by(fixed, maintain_order=True):
+        label = ", ".join(f"{_title(name, weak)} {_shown(part[name][0])}" for name in varying)
+        yield label, part.sort(along)
+
+
+def _title(name: str, weak: bool) -> str:
+    return "nodes per rank" if weak and name == "nodes" else name
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {
+        "color": PALETTE[number % len(PALETTE)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "markersize": 5,
+        "linewidth": 1.4,
+    }
+
+
+def _whole_ranks(axes: Axes, frame: pl.DataFrame) -> None:
+    ranks = sorted(frame["ranks"].unique())
+    axes.set_xscale("log")
+    axes.set_xticks(ranks, [f"{number:,}" for number in ranks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("ranks")
+
+
+def _legend(figure: Any, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if any(labels):
+        figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+
+
+def _time(frame: pl.DataFrame, path: Path) -> Path:
+    weak = frame["mode"][0] == "weak"
+    with sheet(path, SIZE) as figure:
+        axes = figure.add_subplot()
+        for number, (label, part) in enumerate(_groups(frame, "ranks")):
+            x, y = part["ranks"].to_numpy(), 1e3 * part["seconds"].to_numpy()
+            ideal = np.full(len(x), y[0]) if weak else y[0] * x[0] / x
+            axes.plot(x, ideal, **IDEAL, label="ideal" if number == 0 else None)
+            spread = 1e3 * np.stack(
+                [part["seconds"] - part["seconds_min"], part["seconds_max"] - part["seconds"]]
+            )
+            axes.errorbar(x, y, spread, label=label, capsize=3, **_style(number))
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        plain_log_ticks(axes.yaxis, low, high)
+        _whole_ranks(axes, frame)
+        axes.set_ylabel("ms per mini-batch")
+        axes.grid(visible=True)
+        _legend(figure, axes)
+        write_around(figure, "", ["median of the timed mini-batches; bars: shortest and longest"])
+    return path
+
+
+def _efficiency(frame: pl.DataFrame, path: Path) -> Path:
+    with sheet(path, SIZE) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(100, **IDEAL)
+        for number, (label, part) in enumerate(_groups(frame, "ranks")):
+            known = part.drop_nulls("efficiency")
+            axes.plot(known["ranks"], 100 * known["efficiency"].to_numpy(), label=label, **_style(number))
+        _whole_ranks(axes, frame)
+        top = max(105.0, 105.0 * float(frame["efficiency"].fill_null(1.0).max()))  # type: ignore[arg-type]
+        axes.set(ylabel="parallel efficiency (%)", ylim=(0, top))
+        axes.grid(visible=True)
+        _legend(figure, axes)
+    return path
+
+
+def _nodes(frame: pl.DataFrame, path: Path) -> Path:
+    with sheet(path, SIZE) as figure:
+        axes = figure.add_subplot()
+        for number, (label, part) in enumerate(_groups(frame, "nodes")):
+            each = 1e6 / part["node_samples_per_second"].to_numpy()
+            axes.plot(part["nodes"], each, label=label, **_style(number))
+        axes.set_xscale("log")
+        axes.set(xlabel="nodes", ylabel="µs per node and sample")
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True)
+        _legend(figure, axes)
+    return path
+
+
+def _balance(frame: pl.DataFrame, ranks: pl.DataFrame, path: Path) -> Path:
+    """A bar per rank: busy, sending, waiting; the points with most ranks and nodes, as many as there is room for."""
+    shown: list[tuple[str, pl.DataFrame]] = []
+    by = ["ranks", "all_nodes", "degree", "hidden", "wave"]
+    several = ranks.filter(pl.col("ranks") > 1).sort(
+        ["ranks", "all_nodes"], descending=True, maintain_order=True
+    )
+    varying = [name for name in by if several[name].n_unique() > 1] or ["ranks"]
+    left = BARS
+    for _, part in several.group_by(by, maintain_order=True):
+        if shown and len(part) > left:
+            continue
+        words = (f"{name.removeprefix('all_')} {_shown(part[name][0])}" for name in varying)
+        shown.append(("\n".join(words), part.head(BARS)))
+        left -= len(part)
+    with sheet(path, (max(SIZE[0], 1.5 + 1.1 * len(shown)), SIZE[1])) as figure:
+        axes = figure.add_subplot()
+        place, middles = 0.0, []
+        for number, (_, part) in enumerate(shown):
+            x = place + np.arange(len(part))
+            whole = np.sum([part[name].to_numpy() for name in PARTS], axis=0)
+            bottom = np.zeros(len(part))
+            for name in PARTS:
+                height = 100 * part[name].to_numpy() / whole.max()
+                axes.bar(x, height, 0.85, bottom, color=COLOURS[name], label=name if number == 0 else None)
+                bottom = bottom + height
+            middles.append(float(x.mean()))
+            place = float(x[-1]) + 2
+        axes.set_xticks(middles, [title for title, _ in shown], fontsize=8)
+        axes.tick_params(axis="x", length=0)
+        axes.set(ylabel="% of the longest rank's mini-batch")
+        _legend(figure, axes)
+        write_around(figure, "", ["a bar per rank; medians of its timed mini-batches"])
+    return path
+
+
+def _predicted(frame: pl.DataFrame, path: Path) -> Path:
+    known = frame.drop_nulls("predicted")
+    with sheet(path, (5.6, 4.6)) as figure:
+        axes = figure.add_subplot()
+        measured = 1e3 * known["seconds"].to_numpy()
+        ends = np.array([measured.min(), measured.max()]) * (0.7, 1.4)
+        axes.plot(ends, ends, **IDEAL)
+        for number, (name, label) in enumerate(
+            (("predicted", "fitted"), ("left_out", "left out of the fit"))
+        ):
+            style: dict[str, Any] = {"color": PALETTE[number], "marker": MARKERS[number], "linestyle": ""}
+            hollow = {"markerfacecolor": "none", "markersize": 8} if number else {"markersize": 5}
+            axes.plot(measured, 1e3 * known[name].to_numpy(), label=label, **style, **hollow)
+        axes.set(xscale="log", yscale="log", xlabel="measured, ms per mini-batch", ylabel="predicted, ms")
+        axes.grid(visible=True)
+        axes.legend(fontsize=8, loc="upper left")
+    return path
