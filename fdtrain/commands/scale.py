@@ -142,14 +142,11 @@ def predict(
     """Predict the time of a mini-batch under every scheme, on a computer or a radio network."""
     from fdtrain.scale import predict as prediction
     from fdtrain.scale.machines import load_machine
+    from fdtrain.scale.study import read_numbers
 
     if out is not None:
         check_file(out, ".csv")
-    counts = list[int]()
-    if ranks is not None:
-        if not all(re.fullmatch("[1-9][0-9]{0,6}", part.strip()) for part in ranks.split(",")):
-            raise InputError(f"--ranks: must be numbers ≥ 1 with commas between them; found '{ranks:.60}'")
-        counts = [int(part) for part in ranks.split(",")]
+    counts = [] if ranks is None else read_numbers("ranks", ranks)
     found = prediction.predict(
         config.load(resources.find_config(config_name), overrides or []),
         load_machine(machine),

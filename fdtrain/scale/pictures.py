@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SIZE = (7.0, 4.2)  # inches
 BARS = 32  # ranks that a picture has room for
+TICKS = 8  # values that an axis names
 IDEAL: dict[str, Any] = {"color": "#888888", "linewidth": 1, "linestyle": ":"}
 COLOURS = dict(zip(PARTS, (PALETTE[0], PALETTE[6], "#CCCCCC"), strict=True))
 _OTHERS = ("nodes", "degree", "hidden", "wave")
@@ -42,12 +43,16 @@ def _groups(frame: pl.DataFrame, along: str) -> Iterator[tuple[str, pl.DataFrame
     weak = frame["mode"][0] == "weak" and along == "ranks"
     if weak:
         frame = frame.with_columns((pl.col("nodes") / pl.col("ranks")).cast(pl.Int64).alias("nodes"))
-    if weak or along == "nodes":  # the drawn degree differs a little with the number of nodes
-        frame = frame.with_columns(pl.col("degree").round(0))
+    frame = _rounded(frame)
     varying = [name for name in fixed if frame[name].n_unique() > 1]
     for _, part in frame.group_by(fixed, maintain_order=True):
         label = ", ".join(f"{_title(name, weak)} {_shown(part[name][0])}" for name in varying)
         yield label, part.sort(along)
+
+
+def _rounded(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with whole degrees: that of a draw differs a little with the number of nodes."""
+    return frame.with_columns(pl.col("degree").round(0))
 
 
 def _title(name: str, weak: bool) -> str:
@@ -68,11 +73,16 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _whole_ranks(axes: Axes, frame: pl.DataFrame) -> None:
-    ranks = sorted(frame["ranks"].unique())
-    axes.set_xscale("log")
-    axes.set_xticks(ranks, [f"{number:,}" for number in ranks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("ranks")
+    axes.set(xscale="log", xlabel="ranks")
+    _name_values(axes, frame["ranks"])
+
+
+def _name_values(axes: Axes, values: pl.Series) -> None:
+    """Ticks at the values themselves, unless they are too many."""
+    named = sorted(values.unique())
+    if len(named) <= TICKS:
+        axes.set_xticks(named, [f"{value:,}" for value in named])
+        axes.set_xticks([], minor=True)
 
 
 def _legend(figure: Any, axes: Axes) -> None:
@@ -125,8 +135,8 @@ def _nodes(frame: pl.DataFrame, path: Path) -> Path:
         for number, (label, part) in enumerate(_groups(frame, "nodes")):
             each = 1e6 / part["node_samples_per_second"].to_numpy()
             axes.plot(part["nodes"], each, label=label, **_style(number))
-        axes.set_xscale("log")
-        axes.set(xlabel="nodes", ylabel="µs per node and sample")
+        axes.set(xscale="log", xlabel="nodes", ylabel="µs per node and sample")
+        _name_values(axes, frame["nodes"])
         axes.set_ylim(bottom=0)
         axes.grid(visible=True)
         _legend(figure, axes)
@@ -137,8 +147,10 @@ def _balance(frame: pl.DataFrame, ranks: pl.DataFrame, path: Path) -> Path:
     """A bar per rank: busy, sending, waiting; the points with most ranks and nodes, as many as there is room for."""
     shown: list[tuple[str, pl.DataFrame]] = []
     by = ["ranks", "all_nodes", "degree", "hidden", "wave"]
-    several = ranks.filter(pl.col("ranks") > 1).sort(
-        ["ranks", "all_nodes"], descending=True, maintain_order=True
+    several = (
+        _rounded(ranks)
+        .filter(pl.col("ranks") > 1)
+        .sort(["ranks", "all_nodes"], descending=True, maintain_order=True)
     )
     varying = [name for name in by if several[name].n_unique() > 1] or ["ranks"]
     left = BARS
@@ -183,6 +195,8 @@ def _predicted(frame: pl.DataFrame, path: Path) -> Path:
             hollow = {"markerfacecolor": "none", "markersize": 8} if number else {"markersize": 5}
             axes.plot(measured, 1e3 * known[name].to_numpy(), label=label, **style, **hollow)
         axes.set(xscale="log", yscale="log", xlabel="measured, ms per mini-batch", ylabel="predicted, ms")
+        for axis in (axes.xaxis, axes.yaxis):
+            plain_log_ticks(axis, *ends)
         axes.grid(visible=True)
         axes.legend(fontsize=8, loc="upper left")
     return path

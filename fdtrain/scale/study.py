@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from fdtrain.errors import InputError
 from fdtrain.explain import check
 from fdtrain.launcher import available_cores
 from fdtrain.section import Section
-from fdtrain.yamlfile import apply_override, parse, read_mapping
+from fdtrain.yamlfile import apply_override, read_mapping
 
 AXES = ("ranks", "nodes", "degree", "hidden", "wave")
 
@@ -127,9 +128,19 @@ def _read(key: str, value: str | int) -> Any:
     """An option's value, a list of numbers where it is an axis."""
     if key not in AXES or isinstance(value, int):
         return value
-    found = parse(f"[{value}]", f"--{key}")
-    if not all(isinstance(number, int) and number >= 1 for number in found):
+    return read_numbers(key, value)
+
+
+def read_numbers(option: str, given: str) -> list[int]:
+    """The numbers that an option lists.
+
+    Raises:
+        InputError: it does not.
+    """
+    parts = [part.strip() for part in given.split(",")]
+    if not all(re.fullmatch("[1-9][0-9]{0,7}", part) for part in parts):
         raise InputError(
-            f"--{key}: must be numbers ≥ 1 with commas between them, e.g. 1,2,4; found '{value:.60}'"
+            f"--{option}: must be numbers from 1 to 99999999 with commas between them, e.g. 1,2,4; "
+            f"found '{given:.60}'"
         )
-    return found
+    return [int(part) for part in parts]

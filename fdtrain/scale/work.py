@@ -120,4 +120,4 @@ def _flops(model: Gcnn, schedule: Schedule) -> float:
     for number, (g_in, g_out) in enumerate(zip(model.sizes, model.sizes[1:], strict=False), start=1):
         products = 1 + schedule.trains + (schedule.trains and number in schedule.outline.returning)
         flops += schedule.batch * products * 4 * g_in * g_out
-    return flops + 2 * schedule.travelling
+    return flops + (2 * schedule.travelling if schedule.trains else 0)
