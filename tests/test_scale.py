@@ -180,6 +180,9 @@ def test_load_balance_by_hand() -> None:
     assert found["imbalance_edges"] == pytest.approx(20 / 18)
     assert found["waiting"] == pytest.approx(2 / 12)
     assert found["seconds"] == 9.0  # of 8 and 10
+    shortest = given([[2.0, 4.0], [6.0, 6.0]], [[8.0, 8.0], [7.0, 10.0]]).summary("shortest")
+    assert (shortest["seconds"], shortest["seconds_median"]) == (8.0, 9.0)
+    assert shortest["node_samples_per_second"] == pytest.approx(11 * 6 / 8)
     assert (found["seconds_min"], found["seconds_max"]) == (8.0, 10.0)
     assert found["node_samples_per_second"] == pytest.approx(11 * 6 / 9)
     assert (found["messages"], found["bytes"], found["cut_edges"], found["ghosts"]) == (14, 300, 6, 6)
@@ -402,8 +405,8 @@ def frames(tmp_path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 COLUMNS = [
-    *("mode", "ranks", "nodes", "degree", "hidden", "wave", "edges", "samples", "rounds"),
-    *("seconds", "seconds_min", "seconds_max", "node_samples_per_second"),
+    *("mode", "statistic", "ranks", "nodes", "degree", "hidden", "wave", "edges", "samples", "rounds"),
+    *("seconds", "seconds_median", "seconds_min", "seconds_max", "node_samples_per_second"),
     *("imbalance", "imbalance_nodes", "imbalance_edges", "waiting"),
     *("cut_edges", "ghosts", "messages", "bytes", "crowded"),
     *(f"model_{name}" for name in FEATURES),

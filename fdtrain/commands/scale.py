@@ -39,6 +39,9 @@ def scale(
         Literal["strong", "weak"] | None, typer.Option(help="What stays: all nodes, or those of a rank.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Mini-batches that are timed.")] = None,
+    statistic: Annotated[
+        Literal["median", "shortest"] | None, typer.Option(help="Which of these counts.")
+    ] = None,
     warmup: Annotated[int | None, typer.Option(min=1, help="Mini-batches before them.")] = None,
     visits: Annotated[int | None, typer.Option(min=1, help="Times to go through the whole study.")] = None,
     out: Annotated[
@@ -60,7 +63,14 @@ def scale(
     from fdtrain.scale import command, study
 
     axes = {"ranks": ranks, "nodes": nodes, "degree": degree, "hidden": hidden, "wave": wave}
-    options = {**axes, "mode": mode, "repeats": repeats, "warmup": warmup, "visits": visits}
+    options = {
+        **axes,
+        "mode": mode,
+        "repeats": repeats,
+        "statistic": statistic,
+        "warmup": warmup,
+        "visits": visits,
+    }
     team: Team | None = context.obj
     if measure is not None:
         unused = next((name for name, value in axes.items() if value is not None and name != "ranks"), None)

@@ -104,7 +104,8 @@ def _conclude(
     loaded: Loaded, points: list[Point], found: list[Measured], out: Path, console: Console, *, figures: bool
 ) -> None:
     """Tables, fit and figures of what was measured."""
-    frame = table.points_frame(points, found, loaded.study.scaling.mode)
+    scaling = loaded.study.scaling
+    frame = table.points_frame(points, found, scaling.mode, scaling.statistic)
     kept = [place for place, one in enumerate(found) if not one.crowded]
     fitted, problem = _fit(loaded, [found[k] for k in kept])
     frame = table.with_predictions(frame, fitted, kept)
@@ -130,7 +131,7 @@ def _conclude(
 
 def _fit(loaded: Loaded, found: list[Measured]) -> tuple[Fitted | None, str]:
     """The fit, or why there is none."""
-    seconds = [one.summary()["seconds"] for one in found]
+    seconds = [one.summary(loaded.study.scaling.statistic)["seconds"] for one in found]
     ranks = max((one.ranks for one in found), default=1)
     try:
         return fit(loaded.study.name, [one.features for one in found], seconds, ranks), ""

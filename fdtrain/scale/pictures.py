@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (7.0, 4.2)  # inches
-BARS = 32  # ranks that a picture has room for
+BARS = 16  # ranks that a picture has room for
+LINES = 8  # lines in a panel, from which on there are several panels
+PANELS = 12
 TICKS = 8  # values that an axis names
 IDEAL: dict[str, Any] = {"color": "#888888", "linewidth": 1, "linestyle": ":"}
 COLOURS = dict(zip(PARTS, (PALETTE[0], PALETTE[6], "#CCCCCC"), strict=True))
+Draw = Callable[["Axes", pl.DataFrame, dict[str, Any]], None]  # a line's points, and its style
 _OTHERS = ("nodes", "degree", "hidden", "wave")
 
 
@@ -37,17 +41,54 @@ def draw(frame: pl.DataFrame, ranks: pl.DataFrame, out: Path) -> list[Path]:
     return made
 
 
-def _groups(frame: pl.DataFrame, along: str) -> Iterator[tuple[str, pl.DataFrame]]:
-    """The points that differ in `along` alone, with what the others have in common that varies, in words."""
-    fixed = [name for name in ("ranks", *_OTHERS) if name != along]
+def _panels(frame: pl.DataFrame, along: str) -> list[tuple[str, list[tuple[str, pl.DataFrame]]]]:
+    """The lines along an axis, with what they differ in: in one panel, or, if they are many, in a panel for each
+    combination of all but the first of what varies."""
     weak = frame["mode"][0] == "weak" and along == "ranks"
     if weak:
         frame = frame.with_columns((pl.col("nodes") / pl.col("ranks")).cast(pl.Int64).alias("nodes"))
     frame = _rounded(frame)
-    varying = [name for name in fixed if frame[name].n_unique() > 1]
-    for _, part in frame.group_by(fixed, maintain_order=True):
-        label = ", ".join(f"{_title(name, weak)} {_shown(part[name][0])}" for name in varying)
-        yield label, part.sort(along)
+    others = [name for name in ("ranks", *_OTHERS) if name != along]
+    varying = [name for name in others if frame[name].n_unique() > 1]
+    parts = [part.sort(along) for _, part in frame.group_by(others, maintain_order=True)]
+
+    def words(part: pl.DataFrame, names: Sequence[str]) -> str:
+        return ", ".join(f"{_title(name, weak)} {_shown(part[name][0])}" for name in names)
+
+    first = len(varying) if len(parts) <= LINES else 1
+    panels: dict[str, list[tuple[str, pl.DataFrame]]] = {}
+    for part in parts:
+        panels.setdefault(words(part, varying[first:]), []).append((words(part, varying[:first]), part))
+    return [*panels.items()]
+
+
+def _lines(
+    path: Path, frame: pl.DataFrame, along: str, ylabel: str, draw: Draw, notes: Sequence[str] = ()
+) -> Path:
+    """Draw lines along an axis, in one panel or several that share their axes."""
+    panels = _panels(frame, along)
+    columns = min(4, math.ceil(math.sqrt(len(panels))))
+    rows = math.ceil(min(len(panels), PANELS) / columns)
+    size = SIZE if len(panels) == 1 else (2.9 * columns + 1.4, 2.3 * rows + 0.7)
+    with sheet(path, size) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, (title, lines) in zip(grid.flat, panels, strict=False):
+            axes.set_title(title, fontsize=8)
+            for number, (label, part) in enumerate(lines):
+                draw(axes, part, {"label": label, **_style(number)})
+            axes.set_xscale("log")
+            _name_values(axes, frame[along])
+            axes.grid(visible=True)
+        figure.supxlabel(along, fontsize=10)
+        figure.supylabel(ylabel, fontsize=10)
+        _legend(figure, grid[0, 0])
+        left = len(panels) - PANELS
+        more = f"{left} more panels are not drawn; their lines are in scaling.csv" if left > 0 else ""
+        if told := "; ".join(note for note in (*notes, more) if note):
+            figure.suptitle(told, x=0.01, ha="left", fontsize=8, color="#444444")
+    return path
 
 
 def _rounded(frame: pl.DataFrame) -> pl.DataFrame:
@@ -72,11 +113,6 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def _whole_ranks(axes: Axes, frame: pl.DataFrame) -> None:
-    axes.set(xscale="log", xlabel="ranks")
-    _name_values(axes, frame["ranks"])
-
-
 def _name_values(axes: Axes, values: pl.Series) -> None:
     """Ticks at the values themselves, unless they are too many."""
     named = sorted(values.unique())
@@ -93,54 +129,47 @@ def _legend(figure: Any, axes: Axes) -> None:
 
 def _time(frame: pl.DataFrame, path: Path) -> Path:
     weak = frame["mode"][0] == "weak"
-    with sheet(path, SIZE) as figure:
-        axes = figure.add_subplot()
-        for number, (label, part) in enumerate(_groups(frame, "ranks")):
-            x, y = part["ranks"].to_numpy(), 1e3 * part["seconds"].to_numpy()
-            ideal = np.full(len(x), y[0]) if weak else y[0] * x[0] / x
-            axes.plot(x, ideal, **IDEAL, label="ideal" if number == 0 else None)
-            spread = 1e3 * np.stack(
-                [part["seconds"] - part["seconds_min"], part["seconds_max"] - part["seconds"]]
-            )
-            axes.errorbar(x, y, spread, label=label, capsize=3, **_style(number))
+
+    def draw(axes: Axes, part: pl.DataFrame, style: dict[str, Any]) -> None:
+        x, y = part["ranks"].to_numpy(), 1e3 * part["seconds"].to_numpy()
+        axes.plot(x, np.full(len(x), y[0]) if weak else y[0] * x[0] / x, **IDEAL)
+        ends = [part["seconds"] - part["seconds_min"], part["seconds_max"] - part["seconds"]]
+        axes.errorbar(x, y, 1e3 * np.stack(ends), capsize=3, **style)
         axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        plain_log_ticks(axes.yaxis, low, high)
-        _whole_ranks(axes, frame)
-        axes.set_ylabel("ms per mini-batch")
-        axes.grid(visible=True)
-        _legend(figure, axes)
-        write_around(figure, "", ["median of the timed mini-batches; bars: shortest and longest"])
-    return path
+        plain_log_ticks(axes.yaxis, 1e3 * _least(frame, "seconds_min"), 1e3 * _most(frame, "seconds_max"))
+
+    note = f"{frame['statistic'][0]} of the timed mini-batches; bars: shortest and longest; dotted: ideal"
+    return _lines(path, frame, "ranks", "ms per mini-batch", draw, [note])
 
 
 def _efficiency(frame: pl.DataFrame, path: Path) -> Path:
-    with sheet(path, SIZE) as figure:
-        axes = figure.add_subplot()
+    top = max(105.0, 105.0 * _most(frame, "efficiency"))
+
+    def draw(axes: Axes, part: pl.DataFrame, style: dict[str, Any]) -> None:
+        known = part.drop_nulls("efficiency")
         axes.axhline(100, **IDEAL)
-        for number, (label, part) in enumerate(_groups(frame, "ranks")):
-            known = part.drop_nulls("efficiency")
-            axes.plot(known["ranks"], 100 * known["efficiency"].to_numpy(), label=label, **_style(number))
-        _whole_ranks(axes, frame)
-        top = max(105.0, 105.0 * float(frame["efficiency"].fill_null(1.0).max()))  # type: ignore[arg-type]
-        axes.set(ylabel="parallel efficiency (%)", ylim=(0, top))
-        axes.grid(visible=True)
-        _legend(figure, axes)
-    return path
+        axes.plot(known["ranks"], 100 * known["efficiency"].to_numpy(), **style)
+        axes.set_ylim(0, top)
+
+    return _lines(path, frame, "ranks", "parallel efficiency (%)", draw)
 
 
 def _nodes(frame: pl.DataFrame, path: Path) -> Path:
-    with sheet(path, SIZE) as figure:
-        axes = figure.add_subplot()
-        for number, (label, part) in enumerate(_groups(frame, "nodes")):
-            each = 1e6 / part["node_samples_per_second"].to_numpy()
-            axes.plot(part["nodes"], each, label=label, **_style(number))
-        axes.set(xscale="log", xlabel="nodes", ylabel="µs per node and sample")
-        _name_values(axes, frame["nodes"])
-        axes.set_ylim(bottom=0)
-        axes.grid(visible=True)
-        _legend(figure, axes)
-    return path
+    top = 1.05e6 / _least(frame, "node_samples_per_second")
+
+    def draw(axes: Axes, part: pl.DataFrame, style: dict[str, Any]) -> None:
+        axes.plot(part["nodes"], 1e6 / part["node_samples_per_second"].to_numpy(), **style)
+        axes.set_ylim(0, top)
+
+    return _lines(path, frame, "nodes", "µs per node and sample", draw)
+
+
+def _least(frame: pl.DataFrame, column: str) -> float:
+    return float(np.nanmin(frame[column].to_numpy().astype(float)))
+
+
+def _most(frame: pl.DataFrame, column: str) -> float:
+    return float(np.nanmax(frame[column].fill_null(0.0).to_numpy().astype(float)))
 
 
 def _balance(frame: pl.DataFrame, ranks: pl.DataFrame, path: Path) -> Path:

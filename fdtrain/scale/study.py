@@ -57,7 +57,11 @@ class Scaling(Section):
     degree: Counts | None = Field(default=None, description="Mean degree, where the topology's kind has one.")
     hidden: Counts | None = Field(default=None, description="Size of all hidden layers.")
     wave: Counts | None = Field(default=None, description="w, samples that share a round's messages.")
-    repeats: int = Field(default=5, description="Mini-batches that are timed; their median counts.", ge=1)
+    repeats: int = Field(default=5, description="Mini-batches that are timed.", ge=1)
+    statistic: Literal["median", "shortest"] = Field(
+        default="median",
+        description="Which of them counts; the shortest is the steadier one where other programs run beside.",
+    )
     warmup: int = Field(default=2, description="Mini-batches before them that are not.", ge=1)
     visits: int = Field(
         default=1, description="How often the whole study is gone through, each time with all repeats.", ge=1

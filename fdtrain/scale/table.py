@@ -20,14 +20,26 @@ POINTS, RANKS, MODEL = "scaling.csv", "ranks.csv", "model.json"
 _UNITS = {"rounds": "s", "messages": "s", "bytes": "s/byte", "flops": "s/flop", "gathered": "s/number"}
 
 
-def points_frame(points: Sequence[Point], found: Sequence[Measured], mode: str) -> pl.DataFrame:
+def points_frame(
+    points: Sequence[Point], found: Sequence[Measured], mode: str, statistic: str = "median"
+) -> pl.DataFrame:
     """A line per point, with what follows from the comparison with fewer ranks."""
     rows: list[dict[str, Any]] = []
     for point, measured in zip(points, found, strict=True):
         settings = _settings(point, measured)
-        rows.append({"mode": mode, **settings, **measured.summary(), **_features(measured)})
+        rows.append(
+            {
+                "mode": mode,
+                "statistic": statistic,
+                **settings,
+                **measured.summary(statistic),
+                **_features(measured),
+            }
+        )
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(
-        pl.Series("efficiency", _efficiencies(rows, mode), dtype=pl.Float64)
+        pl.Series(
+            "efficiency", _efficiencies(points, [row["seconds"] for row in rows], mode), dtype=pl.Float64
+        )
     )
 
 
@@ -58,13 +70,13 @@ def write_tables(out: Path, points: pl.DataFrame, ranks: pl.DataFrame) -> None:
 
 
 def _settings(point: Point, measured: Measured, total: str = "nodes") -> dict[str, Any]:
-    """The values of the axes; those that do not vary as the configuration has them."""
+    """The values of the axes; those that do not vary as the configuration has them, or its network."""
     config = point.config
     sizes = sizes_of(config)
     return {
         "ranks": point.ranks,
         total: measured.nodes,
-        "degree": 2 * measured.edges / measured.nodes,
+        "degree": float(point.values["degree"] or 2 * measured.edges / measured.nodes),
         "hidden": sizes[1] if len(sizes) > 2 else None,
         "wave": min(config.training.wave, measured.samples),
     }
@@ -74,20 +86,18 @@ def _features(measured: Measured) -> dict[str, float]:
     return {f"model_{name}": measured.features[name] for name in FEATURES}
 
 
-def _efficiencies(rows: Sequence[dict[str, Any]], mode: str) -> list[float | None]:
-    """Of every line: against the fewest ranks with all else the same; None where there is no other."""
-
-    def same(row: dict[str, Any]) -> tuple[Any, ...]:
-        nodes = row["nodes"] / row["ranks"] if mode == "weak" else row["nodes"]
-        degree = None if mode == "weak" else row["degree"]  # another draw has another one
-        return nodes, degree, *(row[axis] for axis in AXES[3:])
-
+def _efficiencies(points: Sequence[Point], seconds: Sequence[float], mode: str) -> list[float | None]:
+    """Of every point: against the fewest ranks with all else the same; None where there is no other."""
     found: list[float | None] = []
-    for row in rows:
-        alike = [other for other in rows if same(other) == same(row)]
-        least = min(alike, key=lambda other: int(other["ranks"]))
-        ideal = least["seconds"] * (1 if mode == "weak" else least["ranks"] / row["ranks"])
-        found.append(ideal / row["seconds"] if len(alike) > 1 else None)
+    for point, own in zip(points, seconds, strict=True):
+        alike = [
+            (other.ranks, time)
+            for other, time in zip(points, seconds, strict=True)
+            if all(other.values[axis] == point.values[axis] for axis in AXES[1:])
+        ]
+        ranks, time = min(alike)
+        ideal = time * (1 if mode == "weak" else ranks / point.ranks)
+        found.append(ideal / own if len(alike) > 1 else None)
     return found
 
 
