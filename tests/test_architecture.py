@@ -42,7 +42,6 @@ ON_RANKS = (
     "ledger",
     "rng",
     "scale.orders",
-    "scale.shares",
     "channel.fates",
     "channel.features",
     "channel.late",

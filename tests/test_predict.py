@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fdtrain import cli, partition, resources
+from fdtrain import cli, resources
 from fdtrain.config import from_mapping
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
@@ -107,7 +107,7 @@ def test_a_computer_by_the_model() -> None:
     ]
     graph, batch = make_topology(config).graph(0), minibatch_of(config)
     for line in (found.lines[0], found.lines[len(SCHEMES)]):
-        shares = shares_of(graph, partition.block(12, line.ranks), line.ranks)
+        shares = shares_of(config, graph, line.ranks)
         assert line.seconds == pytest.approx(predicted_seconds(machine, batch.features(shares)))
     by_default = predict(config, machine)
     assert by_default.lines == found.lines[len(SCHEMES) :]

@@ -15,8 +15,9 @@ import numpy as np
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import build
+from fdtrain.placement import Share, cut_edges, shares
 from fdtrain.scale.orders import Times, measure
-from fdtrain.scale.work import minibatch_of
+from fdtrain.scale.work import minibatch_of, owner_of
 from fdtrain.team import Team
 
 PARTS = ("busy", "sending", "waiting")  # of a rank's time
@@ -41,6 +42,11 @@ class Measured:
         return [max(column) for column in zip(*(rank["seconds"] for rank in self.by_rank), strict=True)]
 
     @property
+    def shares(self) -> list[Share]:
+        """What falls to each rank."""
+        return [Share(*(rank[name] for name in Share._fields)) for rank in self.by_rank]
+
+    @property
     def ranks(self) -> int:
         """K."""
         return len(self.by_rank)
@@ -58,7 +64,6 @@ class Measured:
         lines, seconds = self.rank_medians(), self.seconds
         counts = min(seconds) if statistic == "shortest" else median(seconds)
         total = sum(line[part] for line in lines for part in PARTS)
-        degrees = [line["edges"] for line in lines]
         return {
             "edges": self.edges,
             "samples": self.samples,
@@ -70,9 +75,9 @@ class Measured:
             "node_samples_per_second": self.nodes * self.samples / counts,
             "imbalance": imbalance([line["busy"] for line in lines]),
             "imbalance_nodes": imbalance([line["nodes"] for line in lines]),
-            "imbalance_edges": imbalance(degrees),
+            "imbalance_links": imbalance([line["links"] for line in lines]),
             "waiting": sum(line["waiting"] for line in lines) / total,
-            "cut_edges": sum(line["cut_edges"] for line in lines) // 2,
+            "cut_edges": cut_edges(self.shares),
             "ghosts": sum(line["ghosts"] for line in lines),
             "messages": sum(line["messages"] for line in lines),
             "bytes": sum(line["bytes"] for line in lines),
@@ -100,19 +105,21 @@ def take(config: Config, team: Team, *, warmup: int, repeats: int, allow_plugins
     team.order(partial(measure, job, warmup, repeats))
     times = measure(job, warmup, repeats, team, host)
     assert times is not None
+    graph = experiment.topology.graph(0)
+    found = shares(graph, owner_of(config, graph, team.size), team.size)
     return Measured(
         nodes=experiment.nodes,
-        edges=sum(rank.share.edges for rank in times) // 2,
+        edges=graph.num_edges,
         samples=minibatch.schedule.batch,
-        features=minibatch.features([rank.share for rank in times]),
+        features=minibatch.features(found),
         crowded=_is_crowded(times),
-        by_rank=[_line(rank) for rank in times],
+        by_rank=[_line(*rank) for rank in zip(found, times, strict=True)],
     )
 
 
-def _line(times: Times) -> dict[str, Any]:
+def _line(share: Share, times: Times) -> dict[str, Any]:
     parts = {name: getattr(times, name) for name in ("messages", "bytes", "seconds", *PARTS)}
-    return {**times.share._asdict(), **parts}
+    return {**share._asdict(), **parts}
 
 
 def _is_crowded(times: Sequence[Times]) -> bool:

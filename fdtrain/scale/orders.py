@@ -13,17 +13,15 @@ import numpy as np
 from fdtrain.engine import Engine
 from fdtrain.job import Job
 from fdtrain.passes import Rows
-from fdtrain.scale.shares import Share
 from fdtrain.schedule import Schedule
 from fdtrain.team import Team
-from fdtrain.training import Service, make_engine
+from fdtrain.training import Service, make_engine, rewire
 from fdtrain.transport.base import Message, Transport
 
 
 class Times(NamedTuple):
     """Of a rank: seconds of every mini-batch, and what a mini-batch sent."""
 
-    share: Share
     seconds: list[float]  # of each mini-batch as training has it
     busy: list[float]  # of each timed one: arithmetic and packing
     sending: list[float]  # starting the messages of its rounds
@@ -41,10 +39,10 @@ class Timed:
         self._inner = inner
         self.sending = self.waiting = 0.0
 
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+    def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         """Start a round, as the transport does."""
         start = time.perf_counter()
-        self._inner.post(sends, receives)
+        self._inner.post(sends, receives, number)
         self.sending += time.perf_counter() - start
 
     def complete(self) -> None:
@@ -52,6 +50,9 @@ class Timed:
         start = time.perf_counter()
         self._inner.complete()
         self.waiting += time.perf_counter() - start
+
+    def native(self) -> None:
+        """No compiled code starts exchanges past this."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
@@ -74,18 +75,16 @@ def measure(
     hood = team.deal(lambda: serve.neighbourhoods(0))
     batch = min(job.batch, job.train_samples)
     schedule, rows = job.schedule(batch), _samples(job, batch, team, serve)
-    programme = [("train", schedule)]
-    engine.rewire(hood, programme)
+    rewire(engine, job, team, hood)
     before = team.transport.sends, team.transport.sent_bytes
     seconds = [seconds for seconds, _, _ in _minibatches(engine, schedule, rows, warmup, repeats)]
     messages, size = team.transport.sends - before[0], team.transport.sent_bytes - before[1]
     timed = Timed(team.transport)
     engine.transport = cast(Transport, timed)
-    engine.rewire(hood, programme)
+    engine.rewire(hood, job.programme)
     parts = _minibatches(engine, schedule, rows, warmup, repeats, timed)
     count = warmup + repeats
     found = Times(
-        share=Share.of(hood, team.rank),
         seconds=seconds,
         busy=[whole - sending - waiting for whole, sending, waiting in parts],
         sending=[sending for _, sending, _ in parts],

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fdtrain import partition
 from fdtrain.config import Config
 from fdtrain.cost import Case, configure
 from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.outputs import writing
+from fdtrain.placement import Share
 from fdtrain.problems import make_topology
 from fdtrain.progress import as_text
 from fdtrain.scale import radio
@@ -95,7 +95,7 @@ def predict(
         lines = [
             _line(scheme, number, plan, parts, of_epoch)
             for number in counts
-            for scheme, plan, parts in _on_ranks(machine, plans, graph, number)
+            for scheme, plan, parts in _on_ranks(machine, plans, shares_of(config, graph, number))
         ]
     return Prediction(
         machine, graph.num_nodes, graph.num_edges, int(graph.degrees.max(initial=0)), count, lines
@@ -125,9 +125,8 @@ def _on_air(machine: Radio, plan: Minibatch, graph: Graph, count: int) -> tuple[
 
 
 def _on_ranks(
-    machine: Computer, plans: Sequence[tuple[str, Minibatch]], graph: Graph, ranks: int
+    machine: Computer, plans: Sequence[tuple[str, Minibatch]], shares: Sequence[Share]
 ) -> Iterator[tuple[str, Minibatch, tuple[float, float]]]:
-    shares = shares_of(graph, partition.block(graph.num_nodes, ranks), ranks)
     for scheme, plan in plans:
         features = plan.features(shares)
         arithmetic = {name: features[name] for name in ("flops", "gathered")}

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import make_optimizer
-from fdtrain.graph import Graph, neighbourhoods
+from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.models import GcnnModel
+from fdtrain.placement import Share, shares
 from fdtrain.rounds import BYTES_PER_NUMBER, Round
-from fdtrain.scale.shares import Share
 from fdtrain.schedule import Schedule, build
 from fdtrain.tasks.node_regression import NodeRegression
 
@@ -34,20 +34,20 @@ class Minibatch:
         """Size of the row that a node sends, of every round."""
         return [bytes_of(round_) for round_ in self.schedule.rounds]
 
-    def features(self, shares: Sequence[Share]) -> dict[str, float]:
+    def features(self, found: Sequence[Share]) -> dict[str, float]:
         """What the time is linear in, by :data:`FEATURES`: of the rank that has most of it.
 
         A message is received while another is sent: the larger of the two directions counts. A rank that has no peer
         exchanges nothing.
         """
         schedule = self.schedule
-        most = {name: float(max(getattr(share, name) for share in shares)) for name in Share._fields}
+        most = {name: float(max(getattr(share, name) for share in found)) for name in Share._fields}
         return {
             "rounds": float(len(schedule.rounds)),
             "messages": most["peers"] * len(schedule.rounds),
-            "bytes": max(most["rows"], most["ghosts"]) * sum(self.row_bytes),
+            "bytes": max(most["sent"], most["ghosts"]) * sum(self.row_bytes),
             "flops": most["nodes"] * self.flops,
-            "gathered": most["edges"] * schedule.numbers,
+            "gathered": most["links"] * schedule.numbers,
         }
 
 
@@ -105,9 +105,14 @@ def sizes_of(config: Config) -> tuple[int, ...]:
     return config.model.sizes
 
 
-def shares_of(graph: Graph, owner: NDArray[np.int64], ranks: int) -> list[Share]:
-    """What falls to each rank; `owner` [V] is the rank of each node."""
-    return [Share.of(hood, rank) for rank, hood in enumerate(neighbourhoods(graph, owner, ranks))]
+def owner_of(config: Config, graph: Graph, ranks: int) -> NDArray[np.int64]:
+    """The rank [V] of every node, as the configuration wants it."""
+    return config.execution.partition.owners(graph, ranks, config.seed)
+
+
+def shares_of(config: Config, graph: Graph, ranks: int) -> list[Share]:
+    """What falls to each rank."""
+    return shares(graph, owner_of(config, graph, ranks), ranks)
 
 
 def _flops(model: Gcnn, schedule: Schedule) -> float:
