@@ -17,7 +17,7 @@ from teams import led
 from fdtrain import cli, resources
 from fdtrain.config import Config, from_mapping
 from fdtrain.config import load as load_config
-from fdtrain.errors import CrashError, InputError
+from fdtrain.errors import CrashError, InputError, RunFailedError
 from fdtrain.experiment import build
 from fdtrain.graph import Graph
 from fdtrain.placement import Share, shares
@@ -468,7 +468,8 @@ def test_a_study_is_fitted_and_taken_up_again(tmp_path: Path, capsys: pytest.Cap
     frame = pl.read_csv(out / "scaling.csv")
     assert frame.filter(pl.col("crowded"))["predicted"].null_count() == 8
     again = study.load(written(tmp_path, scaling), ["training.batch=5", "training.wave=1"], {"wave": "1"})
-    command.run_study(again, out, make_console(), lambda *_: calls.append("another"), figures=False)
+    with pytest.raises(RunFailedError, match="no point could be measured"):
+        command.run_study(again, out, make_console(), lambda *_: calls.append("another"), figures=False)
     assert calls.count("another") == 2 * 12  # of another configuration, nothing was there
 
 
