@@ -21,6 +21,8 @@ from fdtrain.optimizers import (
     PluginConfig,
     check_scheme,
 )
+from fdtrain.precision import FULL
+from fdtrain.precision_section import PrecisionConfig
 from fdtrain.schemes import SCHEMES
 from fdtrain.section import Fraction, Section, models_in
 from fdtrain.tasks import TASKS, TaskConfig
@@ -121,6 +123,7 @@ class Config(Section):
     channel: ChannelConfig | None = Field(
         default=None, description="Messages that do not arrive while training; left out: all do."
     )
+    precision: PrecisionConfig = Field(default=PrecisionConfig(), description="Types of numbers.")
     checkpoint: Checkpoint = Field(default=Checkpoint(), description="Checkpoints.")
 
     @model_validator(mode="before")
@@ -158,6 +161,7 @@ class Config(Section):
         if isinstance(self.optimizer, Decentralized) and not isinstance(self.optimizer, PluginConfig):
             check_scheme(self.training.scheme, self.optimizer.kind, self.optimizer.make(Constant(1.0)))
         self._check_channel()
+        self._check_precision()
         if self.topology.kind == "bundle" and self.task.bundle is None:
             raise ValueError("topology.kind: bundle takes the edges of task.bundle, which is not given")
         measure, stop = measure_of(self.task.kind), self.training.early_stop
@@ -200,6 +204,33 @@ class Config(Section):
                 f"channel.parameters.missing: push_sum is for optimizers that mix parameters, found {optimizer.kind}; "
                 "use keep_own"
             )
+
+    def _check_precision(self) -> None:
+        """Whether what is to be rounded is sent at all, and whether the oracle can follow."""
+        precision = self.precision.make()
+        if precision == FULL:
+            return
+        if self.training.mode == "centralized":
+            raise ValueError("precision: training.mode centralized sends no messages, in float64; remove it")
+        if self.task.kind != "node_regression":
+            raise ValueError(
+                f"precision: only for task.kind node_regression so far, found {self.task.kind}; remove it"
+            )
+        channel = self.channel
+        if channel is None:
+            return
+        if precision.backward != precision.arithmetic and channel.features.missing == "drop_edge":
+            raise ValueError(
+                f"precision.backward: channel.features.missing drop_edge scales backward terms after they are rounded, "
+                f"found {precision.backward}; leave it out, or use zero or hold"
+            )
+        if precision.parameters != precision.arithmetic and channel.parameters.missing == "push_sum":
+            rounds = self.training.consensus_rounds
+            if rounds > 1:
+                raise ValueError(
+                    f"precision.parameters: {precision.parameters} with push_sum needs training.consensus_rounds 1, "
+                    f"found {rounds}"
+                )
 
     def _check_task(self) -> None:
         """Whether model and network are those of the task."""

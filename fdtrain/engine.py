@@ -21,10 +21,12 @@ from fdtrain.layers.waves import by_node
 from fdtrain.ledger import Ledger
 from fdtrain.losses import Objective
 from fdtrain.mixing import Mixing
+from fdtrain.narrow import NarrowWire
 from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer, SampleOptimizer
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
+from fdtrain.precision import FULL, Precision
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
 from fdtrain.snapshot import Snapshot
@@ -50,16 +52,18 @@ class Engine:
         theta: Array,
         turn: Turn | None = None,
         links: Links | None = None,
+        precision: Precision = FULL,
     ) -> None:
         """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else.
 
         `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
         `links` are what messages of training may be lost on; by default they all arrive.
+        `precision` is that of messages.
         """
         self.model, self.network, self.loss = model, network, loss
         self.turn = turn or LocalLoss(loss)
         self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
-        self.links = links
+        self.links, self.precision = links, precision
         self.n = len(theta)
         self.t = 0  # mini-batches so far
         self.theta = theta.copy()
@@ -82,10 +86,14 @@ class Engine:
         self.settle()
         plan = ExchangePlan.of(hood, self.transport.rank)
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
-        self.wire = Wire(plan, max(widths))
+        self.wire = (
+            NarrowWire(plan, max(widths), self.precision)
+            if self.precision.messages
+            else Wire(plan, max(widths))
+        )
         if self.links is not None:
             self.links.rewire(hood, plan.own)
-            self.wire = LossyWire(plan, max(widths), self.links)
+            self.wire = LossyWire(self.wire, max(widths), self.links)
         wiring = self.network.rewire(hood, self.wire, self.mixing, self.transport)
         if self.links is not None:
             sums = wiring.sums(programme[0][1])
@@ -141,6 +149,8 @@ class Engine:
 
     def _incoming(self, mixed: Array) -> Array:
         """The mixed rows, of what was mixed."""
+        assert self.wire is not None
+        self.wire.give_back(mixed)
         if self.links is None or self.links.weights is None:
             return mixed
         return self.links.weights.receive(mixed, self.links.down)
@@ -156,6 +166,8 @@ class Engine:
                 out[:, sample] = rows
 
     def _step_by_sample(self, mixed: Array) -> None:
+        assert self.wire is not None
+        self.wire.give_back(mixed)
         self.state = cast(SampleOptimizer[Any], self.optimizer).steps(mixed, self.state)
 
     def infer(self, schedule: Schedule, samples: Rows) -> Array:
@@ -177,7 +189,7 @@ class Engine:
             degrees = self.wire.plan.out_degrees
             broadcasts, links = int((degrees > 0).sum()), int(degrees.sum())
             for (phase, fields), layout in self.wire.layouts.items():
-                self.ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links)
+                self.ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links, self.precision)
                 layout.exchanges = 0
         if self.links is not None:
             self.ledger.record_missing("train", self.links.lost, self.links.late)

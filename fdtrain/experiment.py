@@ -117,6 +117,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         log_every=training.log_every or None,
         critic=problem.critic_kind,
         channel=_channel(config, optimizer, len(problem.initial())),
+        precision=config.precision.make(),
     )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
     return Experiment(

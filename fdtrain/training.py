@@ -226,7 +226,7 @@ def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
 
     turn = make_turn(job.critic, ask)
     parts = job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport
-    return Engine(*parts, theta, turn, job.links(len(theta)))
+    return Engine(*parts, theta, turn, job.links(len(theta)), job.precision)
 
 
 def _rewire(engine: Engine, job: Job, hood: Neighbourhood | None) -> None:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
-from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.formulas import expected_bytes, expected_rounds
 from fdtrain.lossy_oracle import LossyTrajectory
 from fdtrain.optimizers import PluginConfig
-from fdtrain.rounds import BYTES_PER_NUMBER
+from fdtrain.precision import FULL
 from fdtrain.schedule import Schedule
 from fdtrain.service import Outcome
 from fdtrain.team import Team
@@ -162,11 +162,11 @@ class Verifier:
         graph = experiment.topology.graph(0)
         batch, measured = min(job.batch, job.train_samples), outcome.ledger.total["train"]
         schedule, links = job.schedule(batch), 2 * graph.num_edges
-        rounds, numbers = expected_rounds(schedule), expected_numbers(schedule)
+        rounds = expected_rounds(schedule)
         pairs = [
             ("rounds", measured.rounds, rounds),
             ("link messages", measured.link_messages, rounds * links),
-            ("link bytes", measured.link_bytes, numbers * links * BYTES_PER_NUMBER),
+            ("link bytes", measured.link_bytes, expected_bytes(schedule) * links),
         ]
         comparisons = [
             Comparison(
@@ -181,7 +181,7 @@ class Verifier:
         costs = self._oracle.decisions(*first, self._experiment.theta, schedule)
         if not costs:
             return []
-        rounds, size = sum(cost.rounds for cost in costs), BYTES_PER_NUMBER
+        rounds, size = sum(cost.rounds for cost in costs), FULL.bytes("decisions")
         sent = sum(cost.link_messages * w for cost, w in zip(costs, schedule.waves, strict=True)) * size
         count = outcome.ledger.total["decide"]
         pairs = [("rounds", count.rounds, rounds), ("link bytes", count.link_bytes, sent)]

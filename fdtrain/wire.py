@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.partition import ExchangePlan
+from fdtrain.precision import FULL, Precision
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Message, Transport
 
@@ -31,8 +32,10 @@ class Layout:
     """How the fields of a round lie in the rows, and the buffers that carry them.
 
     ``rows`` [seen, width] are the messages of every seen node, the rank's own n first; ``fields[k]`` [seen, width_k]
-    are the columns of field k.
+    are the columns of field k. ``narrow`` are the fields whose rows are rounded when they are exchanged.
     """
+
+    narrow: tuple[int, ...] = ()
 
     def __init__(self, plan: ExchangePlan, payload: Payload, store: Array) -> None:
         self.payload = payload
@@ -49,7 +52,7 @@ class Layout:
             if key not in buffers and len(peer.rows) == plan.nodes:
                 buffers[key] = self._own
             elif key not in buffers:
-                buffers[key] = np.empty((len(peer.rows), width))
+                buffers[key] = np.empty((len(peer.rows), width), dtype=store.dtype)
                 self._packed.append((peer.rows, buffers[key]))
             self.sends.append((peer.rank, buffers[key]))
         self.receives: list[Message] = [(peer.rank, self.rows[peer.ghosts]) for peer in plan.peers]
@@ -80,9 +83,9 @@ class Layout:
 class Wire:
     """The layouts of one topology. They share their memory: a round is used up before the next one begins."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int) -> None:
-        """`max_width`: the largest message of all payloads to come, numbers per node."""
-        self.plan = plan
+    def __init__(self, plan: ExchangePlan, max_width: int, precision: Precision = FULL) -> None:
+        """`max_width`: the largest message of all payloads to come, numbers per node; `precision`: their types."""
+        self.plan, self.precision = plan, precision
         self.layouts: dict[Payload, Layout] = {}
         self._store = np.zeros(plan.seen * max_width)
 
@@ -94,3 +97,7 @@ class Wire:
 
     def settle(self, rows: Array) -> None:
         """The slices of a mini-batch are in `rows` [seen, travelling]: complete what did not come."""
+
+    def give_back(self, mixed: Array) -> None:
+        """Add to the `mixed` rows [n, travelling], or of a wave's samples [n, w, travelling], what their own nodes have
+        kept since the last call: nothing here."""

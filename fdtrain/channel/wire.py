@@ -33,6 +33,8 @@ class LossyLayout(Layout):
         if lossy is not None:
             self._links.send(lossy, below.split(below.rows[:n]))
         below.exchange(transport, round_)
+        for k in below.narrow:
+            np.copyto(self.fields[k][:n], below.fields[k][:n])
         below.rows.take(self._senders, 0, self.rows[n:], "clip")
         if lossy is not None:
             self._links.receive(lossy, self.fields)
@@ -42,10 +44,12 @@ class LossyLayout(Layout):
 class LossyWire(Wire):
     """The layouts of one topology over unreliable links. Its plan has a row for every link."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int, links: Links) -> None:
+    def __init__(self, below: Wire, max_width: int, links: Links) -> None:
+        """`below` exchanges the rows."""
+        plan = below.plan
         n, m = plan.nodes, len(plan.columns)
-        super().__init__(replace(plan, seen=n + m, columns=n + np.arange(m)), max_width)
-        self._below, self._senders, self._links = Wire(plan, max_width), plan.columns, links
+        super().__init__(replace(plan, seen=n + m, columns=n + np.arange(m)), max_width, below.precision)
+        self._below, self._senders, self._links = below, plan.columns, links
 
     def layout(self, payload: Payload) -> Layout:
         if payload not in self.layouts:
@@ -56,4 +60,8 @@ class LossyWire(Wire):
         return self.layouts[payload]
 
     def settle(self, rows: Array) -> None:
+        self._below.settle(rows)
         self._links.settle(rows)
+
+    def give_back(self, mixed: Array) -> None:
+        self._below.give_back(mixed)
