@@ -224,13 +224,6 @@ class Config(Section):
                 f"precision.backward: channel.features.missing drop_edge scales backward terms after they are rounded, "
                 f"found {precision.backward}; leave it out, or use zero or hold"
             )
-        if precision.parameters != precision.arithmetic and channel.parameters.missing == "push_sum":
-            rounds = self.training.consensus_rounds
-            if rounds > 1:
-                raise ValueError(
-                    f"precision.parameters: {precision.parameters} with push_sum needs training.consensus_rounds 1, "
-                    f"found {rounds}"
-                )
 
     def _check_task(self) -> None:
         """Whether model and network are those of the task."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 _DROPPED = TYPES["float64"].bits - TYPES["bfloat16"].bits  # bits of a float64 that bfloat16 has no place for
 
 
-def dtype_of(number: Number) -> np.dtype[Any]:
+def dtype_of(number: Number) -> Any:
     """NumPy's type; bfloat16 is that of ml_dtypes."""
     if number == "bfloat16":
         import ml_dtypes
@@ -95,6 +95,8 @@ class NarrowLayout(Layout):
 
     def exchange(self, transport: Transport, round_: Round | None = None) -> None:
         n = len(self._own)
+        if round_ is not None:
+            self._go_on(round_)
         for field, coded, encode in zip(self.fields, self._coded, self._encode, strict=True):
             encode(field[:n], coded[:n])
         self._below.exchange(transport, round_)
@@ -106,6 +108,14 @@ class NarrowLayout(Layout):
             remainder -= self.fields[k][:n]
             self._keep(remainder)
         self.exchanges += 1
+
+    def _go_on(self, round_: Round) -> None:
+        """Into another step of consensus goes what the step before it took from the own rows."""
+        for k, remainder in self._remainders.items():
+            if round_.fields[k].step > 1:
+                self.fields[k][: len(self._own)] += remainder
+                np.negative(remainder, remainder)
+                self._keep(remainder)
 
 
 class NarrowWire(Wire):
@@ -127,7 +137,7 @@ class NarrowWire(Wire):
         if all(precision.of(kind) == precision.arithmetic for kind, _ in payload.fields):
             return Layout(self.plan, payload, self._store)
         whole = Payload(payload.phase, (("bytes", precision.size(payload.fields)),))
-        below = Layout(self.plan, whole, self._bytes)
+        below = Layout(self.plan, whole, cast(Array, self._bytes))
         return NarrowLayout(self.plan, payload, self._store, precision, below, self._keep)
 
     def settle(self, rows: Array) -> None:

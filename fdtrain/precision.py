@@ -71,9 +71,18 @@ class Precision:
         }
         return {name: type_ for name, type_ in types.items() if type_ != self.arithmetic}
 
+    @property
+    def unrounded(self) -> Precision:
+        """The same arithmetic, with messages that are not rounded."""
+        own = self.arithmetic
+        return Precision(own, own, own, own)
+
     def in_words(self) -> str:
         """The types that messages are rounded to."""
-        return ", ".join(f"{name} {type_}" for name, type_ in self.messages.items())
+        types = self.messages
+        if len(types) == 3 and len({*types.values()}) == 1:
+            return f"{self.features} messages"
+        return ", ".join(f"{type_} {name}" for name, type_ in types.items())
 
     @property
     def roundoff(self) -> float:

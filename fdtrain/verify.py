@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.formulas import expected_bytes, expected_rounds
 from fdtrain.lossy_oracle import LossyTrajectory
 from fdtrain.optimizers import PluginConfig
-from fdtrain.precision import FULL
+from fdtrain.oracles import Oracle, RegressionOracle, rounding_of
+from fdtrain.precision import FULL, TYPES
 from fdtrain.schedule import Schedule
 from fdtrain.service import Outcome
 from fdtrain.team import Team
@@ -24,6 +26,8 @@ Array = NDArray[np.float64]
 _FEW = 3  # mini-batches
 _MOST_NUMBERS = 20_000_000
 _LEAST = 1e-5  # of a node's whole gradient: what is left of a part that vanishes, as by S 1 = 0, is rounding
+_SOME = 10  # u that a row may be away from where exact numbers led it: its own rounding, and its neighbours'
+_PASSES = ("features", "backward")  # the messages that gradients depend on
 _ALL_ZERO = " (all are 0)"
 
 
@@ -48,23 +52,55 @@ class Verifier:
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self._experiment = experiment
         self._trials = Trials(experiment, team)
+        self._unrounded = self._trials.unrounded()
         self._job = self._trials.job
-        self._oracle = self._trials.oracle
+        self._exact = self._oracle = self._trials.oracle
+        self._rounds = bool(self._job.precision.messages)
+        if self._rounds and isinstance(self._exact, RegressionOracle):
+            self._oracle = self._exact.rounded(rounding_of(self._job.precision))
 
     def quick(self, minibatches: int = _FEW) -> list[Comparison]:
         """Comparisons 1, 2 and 5 on the first mini-batch; over unreliable channels also the third."""
         if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
         lossy = self.lossy(minibatches) if self._oracle_knows_the_channel() else []
-        return _in_order([self.gradient(), self.average(), *lossy, *self.cost()])
+        lost = [self.lost_of_gradient()] if self._rounds else []
+        return _in_order([self.gradient(), *lost, self.average(), *lossy, *self.cost()])
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
         """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches."""
         if self._job.scheme == "inference":
             return self.quick()
         minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
-        longer = [self.trajectory(minibatches), self.exact_consensus(minibatches)]
+        longer = [*self.trajectory(minibatches), self.exact_consensus(minibatches)]
         return _in_order([*self.quick(minibatches), *longer])
+
+    def _tolerance(self, least: float, *kinds: str) -> float:
+        """What nodes and oracle may differ by, relatively, where both round their messages.
+
+        They sum in different orders. A number whose last bits differ may be rounded to two sides, if it is in the
+        middle between two numbers of a narrow type: of float32 once in 10⁹ times, of shorter types hardly ever.
+        """
+        types = self._job.precision.messages
+        often = any(types.get(kind) == "float32" for kind in kinds or types)
+        return max(least, 4 * TYPES["float32"].roundoff) if often else least
+
+    @property
+    def _types(self) -> str:
+        return self._job.precision.in_words()
+
+    @property
+    def _alike(self) -> str:
+        return ", rounded alike" if self._rounds else ""
+
+    @property
+    def _not_rounded(self) -> str:
+        return f", {self._job.precision.arithmetic} messages" if self._rounds else ""
+
+    @cached_property
+    def _different(self) -> Outcome:
+        """The first mini-batch, with a different θ at every node."""
+        return self._trials.run(self._trials.different_theta(), limit=1)
 
     def forward(self) -> Comparison:
         """1, without training: the network's measure of the first mini-batch, inferred by messages."""
@@ -72,7 +108,8 @@ class Verifier:
         outcome = self._trials.run(theta, limit=1)
         wanted = self._oracle.measure(*next(self._trials.minibatches(1)), theta)
         error = relative(np.array(outcome.rows[-1].train), np.array(wanted))
-        return Comparison(1, "forward pass, different θ at every node", error, self._oracle.tolerance)
+        name = "forward pass, different θ at every node" + self._alike
+        return Comparison(1, name, error, self._tolerance(self._oracle.tolerance, *_PASSES))
 
     def gradient(self) -> Comparison:
         """1: every node's local gradient, with a different θ at every node.
@@ -81,14 +118,24 @@ class Verifier:
         error is relative to the norm of the node's own part or, where that nearly vanishes, to 10⁻³ of the largest.
         """
         theta = self._trials.different_theta()
-        outcome = self._trials.run(theta, limit=1)
         wanted = self._oracle.local_gradients(*next(self._trials.minibatches(1)), theta)
         views = self._job.model.views
         floor = _LEAST * float(np.linalg.norm(wanted, axis=1).max())
-        found = zip(views(outcome.gradient).values(), views(wanted).values(), strict=True)
+        found = zip(views(self._different.gradient).values(), views(wanted).values(), strict=True)
         error = max(_part_error(own, part, floor) for own, part in found)
         name = "local gradients, different θ at every node" + ("" if wanted.any() else _ALL_ZERO)
-        return Comparison(1, name, error, self._oracle.tolerance)
+        return Comparison(1, name + self._alike, error, self._tolerance(self._oracle.tolerance, *_PASSES))
+
+    def lost_of_gradient(self) -> Comparison:
+        """1: what messages in narrow types take from the gradients, relative to the norm of those of all nodes.
+
+        By less than 1, the nodes still go down.
+        """
+        theta = self._trials.different_theta()
+        wanted = self._exact.local_gradients(*next(self._trials.minibatches(1)), theta)
+        scale = float(np.linalg.norm(wanted)) or 1.0
+        error = float(np.linalg.norm(self._different.gradient - wanted)) / scale
+        return Comparison(1, f"accuracy that local gradients lose to {self._types}", error, 1.0)
 
     def average(self) -> Comparison:
         """2: with equal θ, the mean of the local gradients is the centralized gradient of the objective.
@@ -96,30 +143,44 @@ class Verifier:
         The error is relative to the largest entry of that or, where the nodes' gradients cancel, to 10⁻³ of theirs.
         """
         theta = self._trials.equal_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._unrounded.run(theta, limit=1)
         _, wanted = self._oracle.shared_pass(*next(self._trials.minibatches(1)), theta[0])
         largest = float(np.abs(outcome.gradient).max())
         scale = max(float(np.abs(wanted).max()), 1e-3 * largest) or 1.0
         error = float(np.abs(outcome.gradient.mean(axis=0) - wanted).max()) / scale
         name = "mean local gradient = centralized gradient" + (_ALL_ZERO if largest == 0 else "")
-        return Comparison(2, name, error, self._oracle.tolerance)
+        return Comparison(2, name + self._not_rounded, error, self._oracle.tolerance)
 
-    def trajectory(self, minibatches: int) -> Comparison:
-        """3: after T mini-batches every θ^i is that of the matrix recursion."""
-        theta = self._experiment.theta
-        outcome = self._trials.run(theta, limit=minibatches)
-        config = self._experiment.config
+    def trajectory(self, minibatches: int) -> list[Comparison]:
+        """3: after T mini-batches every θ^i is that of the matrix recursion; and how far rounding led it astray.
+
+        That may be as far as the mini-batches led it, and some u of the numbers that were mixed.
+        """
+        start = self._experiment.theta
+        found = self._trials.run(start, limit=minibatches).theta
+        own = isinstance(self._experiment.config.optimizer, PluginConfig)
+        error = relative(found, self._recursion(minibatches, self._oracle, self._experiment))
+        name = f"every θ after {minibatches} mini-batches"
+        alike = self._alike + (", by your optimizer's own step on global matrices" if own else "")
+        comparisons = [Comparison(3, name + alike, error, self._tolerance(1e-10))]
+        if self._rounds:
+            wanted = self._recursion(minibatches, self._exact, self._unrounded.experiment)
+            tolerance = relative(start, wanted) + _SOME * self._job.precision.roundoff
+            name = f"accuracy that every θ loses to {self._types}, {minibatches} mini-batches"
+            comparisons.append(Comparison(3, name, relative(found, wanted), tolerance))
+        return comparisons
+
+    def _recursion(self, minibatches: int, oracle: Oracle, experiment: Experiment) -> Array:
+        """Every θ [V, p] by the oracle, with messages as the experiment has them."""
+        config, oracle = experiment.config, oracle.fresh()
         own = isinstance(config.optimizer, PluginConfig)
-        steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(self._experiment, theta)
-        rule, oracle = mixing_rule(config), self._oracle.fresh()
+        steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(experiment, experiment.theta)
+        rule = mixing_rule(config)
         for graph, samples in self._trials.minibatches(minibatches):
             schedule, before = self._job.schedule(len(samples.x)), steps.theta
             steps.advance(oracle.consensus(graph, samples, before, schedule, rule))
             oracle.learn(graph, samples, before)
-        error = relative(outcome.theta, steps.theta)
-        name = f"every θ after {minibatches} mini-batches"
-        name += ", by your optimizer's own step on global matrices" if own else ""
-        return Comparison(3, name, error, 1e-10)
+        return steps.theta
 
     def lossy(self, minibatches: int) -> list[Comparison]:
         """3, where messages are lost and late as the channel has it: every θ^i, and how many messages were."""
@@ -139,7 +200,12 @@ class Verifier:
         error = sum(abs(a - b) for kind in found for a, b in zip(found[kind], wanted[kind], strict=True))
         after = f"after {minibatches} mini-batches of unreliable channels"
         return [
-            Comparison(3, f"every θ {after}", relative(outcome.theta, steps.theta), 1e-10),
+            Comparison(
+                3,
+                f"every θ {after}{self._alike}",
+                relative(outcome.theta, steps.theta),
+                self._tolerance(1e-10),
+            ),
             Comparison(3, f"fields lost and late {after}: {lost:,} and {late:,}", error, 0),
         ]
 
@@ -151,8 +217,8 @@ class Verifier:
 
     def exact_consensus(self, minibatches: int) -> Comparison:
         """4: on a complete graph training is centralized training; see :mod:`fdtrain.exact_consensus`."""
-        name, error = exact_consensus(self._trials, minibatches)
-        return Comparison(4, name, error, 1e-10)
+        name, error = exact_consensus(self._unrounded, minibatches)
+        return Comparison(4, name + self._not_rounded, error, 1e-10)
 
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those
