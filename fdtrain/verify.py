@@ -8,13 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.accuracy import PASSES, SOME, Accuracy
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.formulas import expected_bytes, expected_rounds
 from fdtrain.lossy_oracle import LossyTrajectory
 from fdtrain.optimizers import PluginConfig
 from fdtrain.oracles import Oracle, RegressionOracle, rounding_of
-from fdtrain.precision import FULL, TYPES
+from fdtrain.precision import FULL
 from fdtrain.schedule import Schedule
 from fdtrain.service import Outcome
 from fdtrain.team import Team
@@ -26,8 +27,6 @@ Array = NDArray[np.float64]
 _FEW = 3  # mini-batches
 _MOST_NUMBERS = 20_000_000
 _LEAST = 1e-5  # of a node's whole gradient: what is left of a part that vanishes, as by S 1 = 0, is rounding
-_SOME = 10  # u that a row may be away from where exact numbers led it: its own rounding, and its neighbours'
-_PASSES = ("features", "backward")  # the messages that gradients depend on
 _ALL_ZERO = " (all are 0)"
 
 
@@ -55,8 +54,8 @@ class Verifier:
         self._unrounded = self._trials.unrounded()
         self._job = self._trials.job
         self._exact = self._oracle = self._trials.oracle
-        self._rounds = bool(self._job.precision.messages)
-        if self._rounds and isinstance(self._exact, RegressionOracle):
+        self._accuracy = Accuracy(experiment.job)
+        if self._accuracy.rounds and isinstance(self._exact, RegressionOracle):
             self._oracle = self._exact.rounded(rounding_of(self._job.precision))
 
     def quick(self, minibatches: int = _FEW) -> list[Comparison]:
@@ -64,7 +63,7 @@ class Verifier:
         if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
         lossy = self.lossy(minibatches) if self._oracle_knows_the_channel() else []
-        lost = [self.lost_of_gradient()] if self._rounds else []
+        lost = [self.lost_of_gradient()] if self._accuracy.rounds else []
         return _in_order([self.gradient(), *lost, self.average(), *lossy, *self.cost()])
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
@@ -74,28 +73,6 @@ class Verifier:
         minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
         longer = [*self.trajectory(minibatches), self.exact_consensus(minibatches)]
         return _in_order([*self.quick(minibatches), *longer])
-
-    def _tolerance(self, least: float, *kinds: str) -> float:
-        """What nodes and oracle may differ by, relatively, where both round their messages.
-
-        They sum in different orders. A number whose last bits differ may be rounded to two sides, if it is in the
-        middle between two numbers of a narrow type: of float32 once in 10⁹ times, of shorter types hardly ever.
-        """
-        types = self._job.precision.messages
-        often = any(types.get(kind) == "float32" for kind in kinds or types)
-        return max(least, 4 * TYPES["float32"].roundoff) if often else least
-
-    @property
-    def _types(self) -> str:
-        return self._job.precision.in_words()
-
-    @property
-    def _alike(self) -> str:
-        return ", rounded alike" if self._rounds else ""
-
-    @property
-    def _not_rounded(self) -> str:
-        return f", {self._job.precision.arithmetic} messages" if self._rounds else ""
 
     @cached_property
     def _different(self) -> Outcome:
@@ -108,8 +85,8 @@ class Verifier:
         outcome = self._trials.run(theta, limit=1)
         wanted = self._oracle.measure(*next(self._trials.minibatches(1)), theta)
         error = relative(np.array(outcome.rows[-1].train), np.array(wanted))
-        name = "forward pass, different θ at every node" + self._alike
-        return Comparison(1, name, error, self._tolerance(self._oracle.tolerance, *_PASSES))
+        name = "forward pass, different θ at every node" + self._accuracy.alike
+        return Comparison(1, name, error, self._accuracy.tolerance(self._oracle.tolerance, *PASSES))
 
     def gradient(self) -> Comparison:
         """1: every node's local gradient, with a different θ at every node.
@@ -124,7 +101,9 @@ class Verifier:
         found = zip(views(self._different.gradient).values(), views(wanted).values(), strict=True)
         error = max(_part_error(own, part, floor) for own, part in found)
         name = "local gradients, different θ at every node" + ("" if wanted.any() else _ALL_ZERO)
-        return Comparison(1, name + self._alike, error, self._tolerance(self._oracle.tolerance, *_PASSES))
+        return Comparison(
+            1, name + self._accuracy.alike, error, self._accuracy.tolerance(self._oracle.tolerance, *PASSES)
+        )
 
     def lost_of_gradient(self) -> Comparison:
         """1: what messages in narrow types take from the gradients, relative to the norm of those of all nodes.
@@ -135,7 +114,7 @@ class Verifier:
         wanted = self._exact.local_gradients(*next(self._trials.minibatches(1)), theta)
         scale = float(np.linalg.norm(wanted)) or 1.0
         error = float(np.linalg.norm(self._different.gradient - wanted)) / scale
-        return Comparison(1, f"accuracy that local gradients lose to {self._types}", error, 1.0)
+        return Comparison(1, f"accuracy that local gradients lose to {self._accuracy.types}", error, 1.0)
 
     def average(self) -> Comparison:
         """2: with equal θ, the mean of the local gradients is the centralized gradient of the objective.
@@ -149,7 +128,7 @@ class Verifier:
         scale = max(float(np.abs(wanted).max()), 1e-3 * largest) or 1.0
         error = float(np.abs(outcome.gradient.mean(axis=0) - wanted).max()) / scale
         name = "mean local gradient = centralized gradient" + (_ALL_ZERO if largest == 0 else "")
-        return Comparison(2, name + self._not_rounded, error, self._oracle.tolerance)
+        return Comparison(2, name + self._accuracy.unrounded, error, self._oracle.tolerance)
 
     def trajectory(self, minibatches: int) -> list[Comparison]:
         """3: after T mini-batches every θ^i is that of the matrix recursion; and how far rounding led it astray.
@@ -161,12 +140,12 @@ class Verifier:
         own = isinstance(self._experiment.config.optimizer, PluginConfig)
         error = relative(found, self._recursion(minibatches, self._oracle, self._experiment))
         name = f"every θ after {minibatches} mini-batches"
-        alike = self._alike + (", by your optimizer's own step on global matrices" if own else "")
-        comparisons = [Comparison(3, name + alike, error, self._tolerance(1e-10))]
-        if self._rounds:
+        alike = self._accuracy.alike + (", by your optimizer's own step on global matrices" if own else "")
+        comparisons = [Comparison(3, name + alike, error, self._accuracy.tolerance(1e-10))]
+        if self._accuracy.rounds:
             wanted = self._recursion(minibatches, self._exact, self._unrounded.experiment)
-            tolerance = relative(start, wanted) + _SOME * self._job.precision.roundoff
-            name = f"accuracy that every θ loses to {self._types}, {minibatches} mini-batches"
+            tolerance = relative(start, wanted) + SOME * self._accuracy.roundoff
+            name = f"accuracy that every θ loses to {self._accuracy.types}, {minibatches} mini-batches"
             comparisons.append(Comparison(3, name, relative(found, wanted), tolerance))
         return comparisons
 
@@ -202,9 +181,9 @@ class Verifier:
         return [
             Comparison(
                 3,
-                f"every θ {after}{self._alike}",
+                f"every θ {after}{self._accuracy.alike}",
                 relative(outcome.theta, steps.theta),
-                self._tolerance(1e-10),
+                self._accuracy.lossy_tolerance(1e-10),
             ),
             Comparison(3, f"fields lost and late {after}: {lost:,} and {late:,}", error, 0),
         ]
@@ -218,7 +197,7 @@ class Verifier:
     def exact_consensus(self, minibatches: int) -> Comparison:
         """4: on a complete graph training is centralized training; see :mod:`fdtrain.exact_consensus`."""
         name, error = exact_consensus(self._unrounded, minibatches)
-        return Comparison(4, name + self._not_rounded, error, 1e-10)
+        return Comparison(4, name + self._accuracy.unrounded, error, 1e-10)
 
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those

@@ -22,6 +22,7 @@ CORE = (
     "rounds",
     "formulas",
     "partition",
+    "precision",
     "graph",
 )
 # What runs on all ranks, and so has to start fast and to know no configuration.
@@ -39,6 +40,7 @@ ON_RANKS = (
     "networks",
     "aggregate",
     "wire",
+    "narrow",
     "ledger",
     "rng",
     "channel.fates",
@@ -66,6 +68,7 @@ ON_RANKS = (
     "local_greedy",
 )
 DRIVER = (
+    "accuracy",
     "channel.section",
     "baseline",
     "bench",
@@ -91,6 +94,7 @@ DRIVER = (
     "optimizers",
     "oracles",
     "outputs",
+    "precision_section",
     "problems",
     "progress",
     "reference",

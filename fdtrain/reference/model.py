@@ -275,7 +275,7 @@ class Model:
         return self.shared_pass(S, x, y, theta)[1]
 
     def shared_pass(self, S: Matrix, x: Array, y: Array, theta: Array) -> tuple[Array, Array]:
-        """yhat and centralized_gradient."""
+        """yhat and centralized_gradient. Nothing is sent, and so nothing rounded."""
         V, B = S.shape[0], len(x)
         check_shape("x", x.shape, (B, V, self.sizes[0]))
         check_shape("y", y.shape, (B, V, self.sizes[-1]))
