@@ -85,6 +85,13 @@ class Precision:
         return ", ".join(f"{type_} {name}" for name, type_ in types.items())
 
     @property
+    def remedy(self) -> str:
+        """What else may help where numbers grow too large, to be appended."""
+        if "float16" not in self.messages.values():
+            return ""
+        return "; or it is precision: float16 holds nothing beyond 65,504, use bfloat16 or float32"
+
+    @property
     def roundoff(self) -> float:
         """The largest u of all that is sent, and of arithmetic."""
         return max(TYPES[type_].roundoff for type_ in (*self.messages.values(), self.arithmetic))
