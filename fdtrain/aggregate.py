@@ -82,11 +82,13 @@ class WeightedSum:
             raise ValueError(
                 f"sums from {rows.shape} to {out.shape}: need contiguous [{seen}, k] and [{n}, k]"
             )
-        return partial(_csr_matvecs, n, seen, k, *self._csr, rows.reshape(-1), out.reshape(-1))
+        indptr, columns, weights = self._csr
+        own = weights.astype(rows.dtype, copy=False)
+        return partial(_csr_matvecs, n, seen, k, indptr, columns, own, rows.reshape(-1), out.reshape(-1))
 
     def __call__(self, rows: Array) -> Array:
         """The sums of `rows` [seen, k]: [n, k]."""
-        out = np.zeros((self._shape[0], rows.shape[1]))
+        out = np.zeros((self._shape[0], rows.shape[1]), rows.dtype)
         self.into(np.ascontiguousarray(rows), out)()
         return out
 

@@ -216,9 +216,19 @@ class Config(Section):
             raise ValueError(
                 f"precision: only for task.kind node_regression so far, found {self.task.kind}; remove it"
             )
+        short = precision.arithmetic != "float64"
+        if short and isinstance(self.optimizer, PluginConfig):
+            raise ValueError(
+                f"precision.arithmetic: an optimizer of your own computes in float64, found {precision.arithmetic}; "
+                "leave it out"
+            )
         channel = self.channel
         if channel is None:
             return
+        if short:
+            raise ValueError(
+                f"precision.arithmetic: with a channel it has to be float64, found {precision.arithmetic}; leave it out"
+            )
         if precision.backward != precision.arithmetic and channel.features.missing == "drop_edge":
             raise ValueError(
                 f"precision.backward: channel.features.missing drop_edge scales backward terms after they are rounded, "

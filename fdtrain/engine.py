@@ -58,7 +58,7 @@ class Engine:
 
         `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
         `links` are what messages of training may be lost on; by default they all arrive.
-        `precision` is that of messages.
+        `precision` is that of messages, and of arithmetic.
         """
         self.model, self.network, self.loss = model, network, loss
         self.turn = turn or LocalLoss(loss)
@@ -66,6 +66,7 @@ class Engine:
         self.links, self.precision = links, precision
         self.n = len(theta)
         self.t = 0  # mini-batches so far
+        theta = theta.astype(precision.arithmetic)
         self.theta = theta.copy()
         self.grad = np.zeros_like(self.theta)
         self.state = optimizer.init(theta)
@@ -88,7 +89,7 @@ class Engine:
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
         self.wire = (
             NarrowWire(plan, max(widths), self.precision)
-            if self.precision.messages
+            if self.precision != FULL
             else Wire(plan, max(widths))
         )
         if self.links is not None:
@@ -105,7 +106,9 @@ class Engine:
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
             if key not in self._passes:
-                self._passes[key] = Pass(self.model, self.loss, self.turn, *key, self.n)
+                self._passes[key] = Pass(
+                    self.model, self.loss, self.turn, *key, self.n, self.precision.arithmetic
+                )
             self._passes[key].bind(self.wire, wiring.sums(key[1]), self._theta_views, self._outgoing, take)
 
     def minibatch(self, schedule: Schedule, samples: Rows) -> Array:

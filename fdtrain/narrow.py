@@ -134,7 +134,12 @@ class NarrowWire(Wire):
 
     def _make(self, payload: Payload) -> Layout:
         precision = self.precision
-        if all(precision.of(kind) == precision.arithmetic for kind, _ in payload.fields):
+        types = {precision.of(kind) for kind, _ in payload.fields}
+        if types == {"float64"}:  # of degrees, whatever arithmetic is
+            width = sum(width for _, width in payload.fields)
+            full = precision.arithmetic == "float64"
+            return Layout(self.plan, payload, self._store if full else np.zeros(self.plan.seen * width))
+        if types == {precision.arithmetic}:
             return Layout(self.plan, payload, self._store)
         whole = Payload(payload.phase, (("bytes", precision.size(payload.fields)),))
         below = Layout(self.plan, whole, cast(Array, self._bytes))

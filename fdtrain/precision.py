@@ -78,11 +78,12 @@ class Precision:
         return Precision(own, own, own, own)
 
     def in_words(self) -> str:
-        """The types that messages are rounded to."""
+        """The types that messages are rounded to, and that of arithmetic if it is another than float64."""
         types = self.messages
-        if len(types) == 3 and len({*types.values()}) == 1:
+        if self.arithmetic == "float64" and len(types) == 3 and len({*types.values()}) == 1:
             return f"{self.features} messages"
-        return ", ".join(f"{type_} {name}" for name, type_ in types.items())
+        words = [f"{type_} {name}" for name, type_ in types.items()]
+        return ", ".join(words if self.arithmetic == "float64" else [*words, f"{self.arithmetic} arithmetic"])
 
     @property
     def remedy(self) -> str:

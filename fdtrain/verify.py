@@ -128,7 +128,8 @@ class Verifier:
         scale = max(float(np.abs(wanted).max()), 1e-3 * largest) or 1.0
         error = float(np.abs(outcome.gradient.mean(axis=0) - wanted).max()) / scale
         name = "mean local gradient = centralized gradient" + (_ALL_ZERO if largest == 0 else "")
-        return Comparison(2, name + self._accuracy.unrounded, error, self._oracle.tolerance)
+        tolerance = self._accuracy.unrounded_tolerance(self._oracle.tolerance)
+        return Comparison(2, name + self._accuracy.unrounded, error, tolerance)
 
     def trajectory(self, minibatches: int) -> list[Comparison]:
         """3: after T mini-batches every θ^i is that of the matrix recursion; and how far rounding led it astray.
@@ -197,7 +198,8 @@ class Verifier:
     def exact_consensus(self, minibatches: int) -> Comparison:
         """4: on a complete graph training is centralized training; see :mod:`fdtrain.exact_consensus`."""
         name, error = exact_consensus(self._unrounded, minibatches)
-        return Comparison(4, name + self._accuracy.unrounded, error, 1e-10)
+        tolerance = self._accuracy.unrounded_tolerance(1e-10)
+        return Comparison(4, name + self._accuracy.unrounded, error, tolerance)
 
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those

@@ -87,7 +87,7 @@ class Wire:
         """`max_width`: the largest message of all payloads to come, numbers per node; `precision`: their types."""
         self.plan, self.precision = plan, precision
         self.layouts: dict[Payload, Layout] = {}
-        self._store = np.zeros(plan.seen * max_width)
+        self._store: Array = np.zeros(plan.seen * max_width, precision.arithmetic)
 
     def layout(self, payload: Payload) -> Layout:
         """The layout of a round with this payload."""

@@ -15,11 +15,13 @@ from test_packing import rank_counts, trace
 from test_resume import results, stopped_after
 
 import fdtrain
-from fdtrain import cost, driver, reference
+from fdtrain import cost, driver, reference, states, training
 from fdtrain.cli import main
 from fdtrain.config import from_mapping
+from fdtrain.engine import Engine
 from fdtrain.errors import DivergenceError, InputError
 from fdtrain.experiment import Experiment, build
+from fdtrain.layers.activations import activation
 from fdtrain.narrow import Encoder, dtype_of
 from fdtrain.oracles import RegressionOracle, rounding_of
 from fdtrain.precision import TYPES, Number, Precision
@@ -311,11 +313,78 @@ def test_small_steps_are_not_lost() -> None:
     assert np.abs(found.mean(axis=0) - plain.mean(axis=0)).max() < 0.01 * moved
 
 
+# Arithmetic in float32
+
+SHORT: dict[str, Any] = {"arithmetic": "float32"}
+
+
+@pytest.mark.parametrize("messages", [{}, {"features": "float16", "backward": "bfloat16"}])
+@pytest.mark.parametrize(("scheme", "kind", "rounds", "wave"), SCHEMES)
+def test_short_arithmetic(scheme: str, kind: str, rounds: int, wave: int, messages: dict[str, Any]) -> None:
+    """The same bits in every packing, all of float32, and the oracle's results but for some u."""
+    changed = scheme_of(scheme, kind, rounds, wave)
+    made = experiment({**SHORT, **messages}, **changed)
+    alone = trace(run(made, 1))
+    for ranks in rank_counts(11):
+        assert trace(run(experiment({**SHORT, **messages}, **changed), ranks)) == alone, f"{ranks} ranks"
+    theta = np.frombuffer(alone["theta"])
+    assert np.array_equal(theta, theta.astype(np.float32))
+    found = verified(made, ranks=2)
+    assert all(line.passed for line in found), found
+    assert all(line.tolerance < 0.05 for line in found if "lose" not in line.name)
+    assert all(line.error > 1e-9 for line in found if line.number < 5)
+    assert any("float32 arithmetic" in line.name for line in found)
+
+
+@pytest.mark.parametrize("kind", ["d_sgd", "d_adam", "d_amsgrad", "gradient_tracking", "naive_adam"])
+def test_nothing_of_an_engine_is_longer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: list[Engine] = []
+    make = training.make_engine
+
+    def kept(*arguments: Any) -> Engine:
+        engines.append(make(*arguments))
+        return engines[-1]
+
+    monkeypatch.setattr(training, "make_engine", kept)
+    scheme = "per_batch" if kind == "naive_adam" else "piggyback_do"
+    changed = {"optimizer": {"kind": kind, "clip_norm": 0.5}, "training": {"scheme": scheme}}
+    run(experiment(SHORT, **changed), 2)
+    for engine in engines:
+        assert engine.theta.dtype == engine.grad.dtype == np.float32
+        state = states.flatten(engine.state, engine.n).rows
+        assert state
+        assert {rows.dtype for rows in state.values()} == {np.dtype(np.float32)}
+
+
+def test_bytes_of_short_arithmetic() -> None:
+    full, short = (run(experiment(own), 11).outcome.ledger for own in ({}, SHORT))
+    for phase in ("train", "test"):
+        assert short.total[phase].link_bytes * 2 == full.total[phase].link_bytes
+    assert short.total["setup"] == full.total["setup"]  # degrees are float64
+    total = sum(count.link_bytes for count in short.total.values())
+    assert short.physical_bytes == total
+
+
+def test_sigmoid_of_large_numbers_in_float32() -> None:
+    h = np.array([[-1e4, -100.0, -80.0, 0.0, 80.0, 1e4]], dtype=np.float32)
+    y = np.zeros_like(h)
+    activation("sigmoid").apply(h, y)
+    assert y == pytest.approx(np.array([[0, 0, 0, 0.5, 1, 1]]), abs=1e-30)
+    assert h == pytest.approx(np.array([[0, 0, 0, 0.25, 0, 0]]), abs=1e-30)
+
+
 # The command line, runs that go on, bad input
 
 
-def test_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
-    made = content(MIXED, checkpoint={"every": 1, "keep": 100}, training={"scheme": "per_batch"})
+@pytest.mark.parametrize("precision", [MIXED, SHORT])
+@pytest.mark.parametrize("kind", ["d_sgd", "d_adam"])
+def test_a_resumed_run_has_the_same_bits(kind: str, precision: dict[str, Any], tmp_path: Path) -> None:
+    made = content(
+        precision,
+        checkpoint={"every": 1, "keep": 100},
+        training={"scheme": "per_batch"},
+        optimizer={"kind": kind},
+    )
     driver.run(from_mapping(made), out=tmp_path / "whole", ranks=2)
     for t, ranks in ((1, 3), (4, 1), (5, 4)):
         run = stopped_after(t, tmp_path / "whole", tmp_path / f"after-{t}")
@@ -357,6 +426,8 @@ def test_what_overflows_ends_the_run_with_a_remedy() -> None:
         ({"slices": "float32"}, {}, "precision.slices: unknown key"),
         ({"arithmetic": "float16"}, {}, "precision.arithmetic"),
         ({"arithmetic": "float32", "features": "float64"}, {}, "at most the precision of arithmetic"),
+        (SHORT, {"channel": {"loss": 0.1}}, "precision.arithmetic: with a channel it has to be float64"),
+        (SHORT, {"optimizer": {"kind": "plugin", "target": "a:B"}}, "precision.arithmetic: an optimizer of your own"),
         ({"features": "float32"}, {"training": {"mode": "centralized"}, "optimizer": {"kind": "sgd"}}, "centralized"),
         (
             {"backward": "float32"},
