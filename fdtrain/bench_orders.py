@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
 from fdtrain.engine import Engine
+from fdtrain.graph import Graph, Neighbourhood
 from fdtrain.job import Job
+from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Rows
 from fdtrain.team import Team
-from fdtrain.training import Service, make_engine
+from fdtrain.training import Service, make_engine, rewire
 
 
 class Timing(NamedTuple):
@@ -44,14 +46,12 @@ def measure(
     else:
         train, _ = team.deal(lambda: serve.dataset())
         rows = Rows(train.x[:, :batch], train.y[:, :batch])
-    layouts = engine.layouts(schedule)
     timings = []
     for _ in range(repeats + 1):
         start = _together(team)
         engine.minibatch(schedule, rows)
         middle = _together(team)
-        for layout in layouts:
-            layout.exchange(team.transport)
+        engine.exchange(schedule)
         stop = _together(team)
         timings.append(Timing(middle - start, stop - middle, yardstick() if yardstick else 0.0))
     return timings[1:]
@@ -68,11 +68,52 @@ def minibatches(job: Job, repeats: int, team: Team, service: Service | None = No
         start = _together(team)
         if job.rewires_at(t):
             hood = team.deal(lambda t: serve.neighbourhoods(t), t)
-            if hood is not None:
-                engine.rewire(hood, job.programme)
+            rewire(engine, job, team, hood)
         rows = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen)
         engine.minibatch(job.schedule(len(chosen)), rows)
         seconds.append(_together(team) - start)
+    return seconds[1:]
+
+
+class Drawn(NamedTuple):
+    """Seconds of a new topology: drawn, cut into the ranks' parts, dealt to them, and planned on the slowest rank."""
+
+    draw: float
+    cut: float
+    deal: float
+    plan: float
+
+
+class Drawer(Protocol):
+    """Who makes topologies, on rank 0."""
+
+    def graph(self, number: int) -> Graph:
+        """A new graph."""
+
+    def cut(self, graph: Graph) -> Sequence[Neighbourhood]:
+        """What every rank is told of it."""
+
+
+def draws(repeats: int, team: Team, drawer: Drawer | None = None) -> list[Drawn]:
+    """An order: times of so many new topologies, from drawing to every rank's exchange plan."""
+    make, seconds = cast(Drawer, drawer), []
+    for number in range(repeats + 1):
+        marks = [_together(team)]
+
+        def parts(number: int, marks: list[float]) -> Sequence[Neighbourhood]:
+            graph = make.graph(number)
+            marks.append(time.perf_counter())
+            hoods = make.cut(graph)
+            marks.append(time.perf_counter())
+            return hoods
+
+        hood = team.deal(parts, number, marks)
+        dealt = _together(team)
+        ExchangePlan.of(hood, team.rank)
+        planned = team.control.gather(time.perf_counter() - dealt)
+        if planned is not None:
+            begin, drawn, cut = marks
+            seconds.append(Drawn(drawn - begin, cut - drawn, dealt - cut, max(planned)))
     return seconds[1:]
 
 
@@ -86,7 +127,7 @@ def _engine(job: Job, team: Team, service: Service | None) -> Engine:
     serve = cast(Service, service)
     _, theta = team.deal(lambda: serve.parameters())
     engine = make_engine(job, team, serve, theta)
-    engine.rewire(team.deal(lambda: serve.neighbourhoods(0)), job.programme)
+    rewire(engine, job, team, team.deal(lambda: serve.neighbourhoods(0)))
     return engine
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from fdtrain.channel.section import ChannelConfig
 from fdtrain.errors import InputError
+from fdtrain.execution import Execution
 from fdtrain.explain import check, explain
 from fdtrain.measure import MEASURES, measure_of
 from fdtrain.models import ModelConfig
@@ -125,6 +126,7 @@ class Config(Section):
     )
     precision: PrecisionConfig = Field(default=PrecisionConfig(), description="Types of numbers.")
     checkpoint: Checkpoint = Field(default=Checkpoint(), description="Checkpoints.")
+    execution: Execution = Field(default=Execution(), description="What only the cost depends on.")
 
     @model_validator(mode="before")
     @classmethod

@@ -287,7 +287,9 @@ def main(address: str, watch: str) -> int:
     import fdtrain.bench_orders
     import fdtrain.optim.dsgd
     import fdtrain.worker  # noqa: F401
+    from fdtrain.kernels.loop import warm
 
+    warm()
     server = Server(Path(address), Watch(*json.loads(watch)))
     gc.collect()
     gc.freeze()  # a collection would write to, and so copy, what is shared

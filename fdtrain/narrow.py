@@ -9,18 +9,18 @@ mean over the nodes whatever the rounding (Carli, Fagnani, Frasca and Zampieri, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.arrays import zeros
 from fdtrain.partition import ExchangePlan
 from fdtrain.precision import TYPES, Number, Precision
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Transport
-from fdtrain.wire import Layout, Payload, Wire
+from fdtrain.wire import Layout, Outbox, Payload, Wire
 
 Array = NDArray[np.float64]
 _DROPPED = TYPES["float64"].bits - TYPES["bfloat16"].bits  # bits of a float64 that bfloat16 has no place for
@@ -64,16 +64,13 @@ class NarrowLayout(Layout):
     """A layout whose rows travel as bytes: a node's fields side by side, each in the type of its kind."""
 
     def __init__(
-        self,
-        plan: ExchangePlan,
-        payload: Payload,
-        store: Array,
-        precision: Precision,
-        below: Layout,
-        keep: Callable[[Array], None],
+        self, wire: NarrowWire, payload: Payload, below: Layout, keep: Callable[[Array], None]
     ) -> None:
-        """`below` exchanges the bytes [seen, ·]; `keep` takes what rounding took from rows of consensus [n, width]."""
-        super().__init__(replace(plan, peers=()), payload, store)
+        """A layout of the `wire`; `below` exchanges the bytes [seen, ·], and `keep` takes what rounding took from rows
+        of consensus [n, width]."""
+        plan, store, precision = wire.plan, wire.store, wire.precision
+        super().__init__(plan, payload, store, wire.outbox)
+        self.sends, self.receives = below.sends, below.receives
         kinds = [kind for kind, _ in payload.fields]
         sizes = [precision.size([field]) for field in payload.fields]
         self.narrow = tuple(k for k, kind in enumerate(kinds) if precision.of(kind) != precision.arithmetic)
@@ -121,29 +118,26 @@ class NarrowLayout(Layout):
 class NarrowWire(Wire):
     """The layouts of one topology, with messages in the types of a precision."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int, precision: Precision) -> None:
-        super().__init__(plan, max_width, precision)
-        self._bytes = np.zeros(plan.seen * max_width * self._store.itemsize, dtype=np.uint8)
-        self._remainder: Array = np.zeros((plan.nodes, 0), dtype=self._store.dtype)
+    def __init__(
+        self, plan: ExchangePlan, max_width: int, precision: Precision, *, numbered: bool = False
+    ) -> None:
+        super().__init__(plan, max_width, precision, numbered=numbered)
+        self._bytes, self._outbox = zeros(len(self.store)).view(np.uint8), Outbox(plan, max_width)
+        self._outbox.store = self._outbox.store.view(np.uint8)
+        self._remainder: Array = np.zeros((plan.nodes, 0), dtype=self.store.dtype)
         self._slices: tuple[Encoder, NDArray[Any]] | None = None
 
-    def layout(self, payload: Payload) -> Layout:
-        if payload not in self.layouts:
-            self.layouts[payload] = self._make(payload)
-        return self.layouts[payload]
-
-    def _make(self, payload: Payload) -> Layout:
+    def _make(self, payload: Payload, number: int | None) -> Layout:
         precision = self.precision
         types = {precision.of(kind) for kind, _ in payload.fields}
+        if types == {precision.arithmetic}:
+            return super()._make(payload, number)
         if types == {"float64"}:  # of degrees, whatever arithmetic is
             width = sum(width for _, width in payload.fields)
-            full = precision.arithmetic == "float64"
-            return Layout(self.plan, payload, self._store if full else np.zeros(self.plan.seen * width))
-        if types == {precision.arithmetic}:
-            return Layout(self.plan, payload, self._store)
+            return Layout(self.plan, payload, zeros(self.plan.seen * width), Outbox(self.plan, width), number)
         whole = Payload(payload.phase, (("bytes", precision.size(payload.fields)),))
-        below = Layout(self.plan, whole, cast(Array, self._bytes))
-        return NarrowLayout(self.plan, payload, self._store, precision, below, self._keep)
+        below = Layout(self.plan, whole, cast(Array, self._bytes), self._outbox, number)
+        return NarrowLayout(self, payload, below, self._keep)
 
     def settle(self, rows: Array) -> None:
         """Round the own slices too, `rows` [seen, travelling]."""
@@ -168,13 +162,12 @@ class NarrowWire(Wire):
             self._remainder = wider
         self._remainder[:, :width] += remainder
 
-    def give_back(self, mixed: Array) -> None:
-        kept, travelling = self._remainder, mixed.shape[-1]
+    def give_back(self, mixed: Array, first: int = 0) -> None:
+        kept, travelling = self._remainder[first : first + len(mixed)], mixed.shape[-1]
         for start in range(0, kept.shape[1], travelling):
             part = kept[:, start : start + travelling]
-            if mixed.ndim == 3:
-                if start // travelling < mixed.shape[1]:
-                    mixed[:, start // travelling] += part
-            else:
+            if mixed.ndim == 2:
                 mixed += part
+            elif start // travelling < mixed.shape[1]:
+                mixed[:, start // travelling] += part
         kept.fill(0.0)

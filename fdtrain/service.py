@@ -119,9 +119,11 @@ class Host:
         on_epoch: Callable[[EpochRow], None] | None = None,
         plateau: Plateau | None = None,
         critic: Critic | None = None,
+        owner: NDArray[np.int64] | None = None,
     ) -> None:
         """`theta` [V, p] are the initial parameters; `on_epoch` is called after every epoch, `plateau` ends the job;
-        `critic` is the one that nodes ask, if they do, as it is at the start."""
+        `critic` is the one that nodes ask, if they do, as it is at the start; `owner` [V] the rank of every node, by
+        default in blocks."""
         self.critic = critic
         self._waves: list[Array] = []  # reports of the mini-batch so far
         self._batch = 0  # its samples
@@ -130,7 +132,7 @@ class Host:
         self.measure = job.measure
         self.on_minibatches: Callable[[Sequence[MinibatchRow]], None] | None = None
         self.connectivity: Recorder | None = None  # sees the graph of every mini-batch
-        self.owner = partition.block(len(theta), ranks)
+        self.owner = partition.block(len(theta), ranks) if owner is None else owner
         self._ids = [np.flatnonzero(self.owner == rank) for rank in range(ranks)]
         self._on_epoch, self._plateau = on_epoch, plateau
         self._failure: DivergenceError | RunFailedError | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from fdtrain.ledger import Ledger
 from fdtrain.passes import Rows
 from fdtrain.snapshot import Snapshot
 from fdtrain.team import Team
+from fdtrain.transport.choice import choose
 from fdtrain.turns import make_turn
 
 Array = NDArray[np.float64]
@@ -138,7 +140,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
             team.minibatch = t
             tested = rows is None and t % job.minibatches == 0  # since the last one, maybe on other graphs
             if job.rewires_at(t) or tested:
-                _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), t, what="topology"))
+                rewire(engine, job, team, team.deal(lambda t: serve.neighbourhoods(t), t, what="topology"))
             if rows is None:
                 part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen, what="samples")
             else:
@@ -181,7 +183,7 @@ def _report(
     for k in range(job.test_minibatches):
         if rows is None:
             hood, part = team.deal(lambda t, k: serve.test(t, k), t - 1, k, what="test samples")
-            _rewire(engine, job, hood)
+            rewire(engine, job, team, hood)
         else:
             part = rows[1]
         test_loss += engine.infer(job.test_schedule, part)
@@ -191,7 +193,7 @@ def _report(
 
 def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
     """Take up what was saved after ``job.done`` mini-batches; return the losses that rank 0 had not yet heard."""
-    _rewire(engine, job, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1, what="topology"))
+    rewire(engine, job, team, team.deal(lambda t: serve.neighbourhoods(t), job.done - 1, what="topology"))
     saved: Saved = team.deal(lambda: serve.saved(), what="what was saved")
     snapshot = saved.snapshot
     losses = snapshot.nodes[_LOSSES]
@@ -226,12 +228,19 @@ def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
 
     turn = make_turn(job.critic, ask)
     parts = job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport
-    return Engine(*parts, theta, turn, job.links(len(theta)), job.precision)
+    return Engine(*parts, theta, turn, job.links(len(theta)), job.kernel, job.precision)
 
 
-def _rewire(engine: Engine, job: Job, hood: Neighbourhood | None) -> None:
-    if hood is not None:
-        engine.rewire(hood, job.programme)
+def rewire(engine: Engine, job: Job, team: Team, hood: Neighbourhood | None) -> None:
+    """Take a new topology, where there is one; the first says how messages are best exchanged."""
+    if hood is None:
+        return
+    is_first = engine.plan is None
+    engine.rewire(hood, job.programme)
+    if is_first and engine.plan is not None:
+        schedule = job.programme[0][1]
+        until = None if job.redraw_every is None else job.redraw_every * len(schedule.rounds)
+        choose(job.transport, engine.plan, math.ceil(schedule.average_width), until, team)
 
 
 def follow(team: Team) -> None:

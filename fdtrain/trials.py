@@ -44,7 +44,9 @@ class Trials:
 
     def execute(self, job: Job, topology: Topology, data: DataService, theta: Array) -> Outcome:
         """Any job, from `theta` [V, p]."""
-        host = Host(job, topology, data, theta, self._team.size, critic=self.experiment.critic())
+        ranks, critic = self._team.size, self.experiment.critic()
+        owner = self.experiment.owners(topology, ranks)
+        host = Host(job, topology, data, theta, ranks, critic=critic, owner=owner)
         run_job(job, self._team, host)
         return host.outcome
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from fdtrain.channel.links import Links
 from fdtrain.channel.spec import Array, Index
-from fdtrain.partition import ExchangePlan
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Transport
 from fdtrain.wire import Layout, Payload, Wire
@@ -17,11 +16,10 @@ from fdtrain.wire import Layout, Payload, Wire
 class LossyLayout(Layout):
     """A layout whose rows [n + m, width] are the own nodes' and, one of every link, what is heard on it."""
 
-    def __init__(
-        self, plan: ExchangePlan, payload: Payload, store: Array, below: Layout, senders: Index, links: Links
-    ) -> None:
-        """`below` exchanges the rows; `senders` [m] are the places of the links' senders among its rows."""
-        super().__init__(replace(plan, peers=()), payload, store)
+    def __init__(self, above: Wire, payload: Payload, below: Layout, senders: Index, links: Links) -> None:
+        """A layout of the wire `above`; `below` exchanges the rows, and `senders` [m] are the places of the links' senders
+        among its rows."""
+        super().__init__(above.plan, payload, above.store, above.outbox)
         self._below, self._senders, self._links = below, senders, links
 
     def exchange(self, transport: Transport, round_: Round | None = None) -> None:
@@ -48,20 +46,19 @@ class LossyWire(Wire):
         """`below` exchanges the rows."""
         plan = below.plan
         n, m = plan.nodes, len(plan.columns)
-        super().__init__(replace(plan, seen=n + m, columns=n + np.arange(m)), max_width, below.precision)
+        by_link = replace(plan, seen=n + m, columns=n + np.arange(m), peers=())
+        super().__init__(by_link, max_width, below.precision)
         self._below, self._senders, self._links = below, plan.columns, links
 
     def layout(self, payload: Payload) -> Layout:
         if payload not in self.layouts:
             below = self._below.layout(payload)
-            self.layouts[payload] = LossyLayout(
-                self.plan, payload, self._store, below, self._senders, self._links
-            )
+            self.layouts[payload] = LossyLayout(self, payload, below, self._senders, self._links)
         return self.layouts[payload]
 
     def settle(self, rows: Array) -> None:
         self._below.settle(rows)
         self._links.settle(rows)
 
-    def give_back(self, mixed: Array) -> None:
-        self._below.give_back(mixed)
+    def give_back(self, mixed: Array, first: int = 0) -> None:
+        self._below.give_back(mixed, first)

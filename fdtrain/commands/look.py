@@ -29,6 +29,9 @@ def plan(
     config_name: ConfigArgument,
     overrides: OverridesArgument = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds to show; the middle is left out.")] = 24,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="Also show what so many ranks host, and send each other.")
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
     allow_plugins: PluginsOption = False,
 ) -> int:
@@ -42,7 +45,19 @@ def plan(
         raise InputError("plan: training.mode centralized sends nothing; set it to distributed")
     job = experiment.job
     schedule = job.schedule(job.batch)
-    make_console().print(render(schedule, rounds, job.optimizer.travels, job.beside(schedule)))
+    if ranks is not None and ranks > experiment.nodes:
+        raise InputError(
+            f"--ranks: {ranks}, but the network has only {experiment.nodes} nodes; use at most as many"
+        )
+    console = make_console()
+    console.print(render(schedule, rounds, job.optimizer.travels, job.beside(schedule)))
+    if ranks is not None:
+        from fdtrain import placement
+
+        graph, partition = experiment.topology.graph(0), experiment.config.execution.partition
+        owner = partition.owners(graph, ranks, experiment.config.seed)
+        console.print()
+        console.print(placement.render(partition.kind, placement.shares(graph, owner, ranks), schedule))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 
