@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import accumulate, pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,8 +122,9 @@ class NarrowWire(Wire):
         self, plan: ExchangePlan, max_width: int, precision: Precision, *, numbered: bool = False
     ) -> None:
         super().__init__(plan, max_width, precision, numbered=numbered)
-        self._bytes, self._outbox = zeros(len(self.store)).view(np.uint8), Outbox(plan, max_width)
-        self._outbox.store = self._outbox.store.view(np.uint8)
+        most = max_width * max(precision.bytes(kind) for kind in ("features", "backward", "slice"))
+        self._bytes = zeros(plan.seen * most, dtype=np.uint8)
+        self._outbox = Outbox(plan, most, np.uint8)
         self._remainder: Array = np.zeros((plan.nodes, 0), dtype=self.store.dtype)
         self._slices: tuple[Encoder, NDArray[Any]] | None = None
 
@@ -136,7 +137,7 @@ class NarrowWire(Wire):
             width = sum(width for _, width in payload.fields)
             return Layout(self.plan, payload, zeros(self.plan.seen * width), Outbox(self.plan, width), number)
         whole = Payload(payload.phase, (("bytes", precision.size(payload.fields)),))
-        below = Layout(self.plan, whole, cast(Array, self._bytes), self._outbox, number)
+        below = Layout(self.plan, whole, self._bytes, self._outbox, number)
         return NarrowLayout(self, payload, below, self._keep)
 
     def settle(self, rows: Array) -> None:

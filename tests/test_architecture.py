@@ -32,7 +32,14 @@ ON_RANKS = (
     "forkserver",
     "launcher",
     "training",
+    "arrays",
+    "reports",
+    "scans",
+    "disagreement",
+    "drawing",
+    "features",
     "bench_orders",
+    "compiled",
     "decisions",
     "engine",
     "passes",
@@ -55,6 +62,7 @@ ON_RANKS = (
     "states",
     "snapshot",
     "job",
+    "kernels",
     "measure",
     "team",
     "errors",
@@ -86,6 +94,7 @@ DRIVER = (
     "experiment",
     "explain",
     "figures",
+    "footprint",
     "jobs",
     "learning_rates",
     "memory",
@@ -217,7 +226,12 @@ def test_every_module_that_is_named_here_exists() -> None:
 
 def test_only_the_transport_and_the_entries_of_the_ranks_import_mpi() -> None:
     users = {module for module in MODULES if of("mpi4py", imports(module))}
-    assert users == {"fdtrain.transport.mpi", "fdtrain.worker", "fdtrain.forkserver"}
+    assert users == {
+        "fdtrain.transport.mpi",
+        "fdtrain.transport.persistent",
+        "fdtrain.worker",
+        "fdtrain.forkserver",
+    }
     assert not of(
         "mpi4py", imports("fdtrain.forkserver", everywhere=False)
     )  # only in the process that forks ranks
