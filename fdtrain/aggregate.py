@@ -85,7 +85,9 @@ class WeightedSum:
             raise ValueError(
                 f"sums from {rows.shape} to {out.shape}: need contiguous [{seen}, k] and [{n}, k]"
             )
-        return partial(_csr_matvecs, n, seen, k, *self._csr, rows.reshape(-1), out.reshape(-1))
+        indptr, columns, weights = self._csr
+        own = weights.astype(rows.dtype, copy=False)
+        return partial(_csr_matvecs, n, seen, k, indptr, columns, own, rows.reshape(-1), out.reshape(-1))
 
     def __call__(self, rows: Array) -> Array:
         """The sums of `rows` [seen, k]: [n, k]."""
@@ -94,11 +96,9 @@ class WeightedSum:
     def of(self, rows: Array, first: int, stop: int) -> Array:
         """Those of the nodes `first` … `stop` − 1, [stop − first, k]; `rows` are contiguous."""
         (indptr, columns, weights), k = self._csr, rows.shape[1]
-        out = np.zeros((stop - first, k))
-        part = indptr[first : stop + 1]
-        _csr_matvecs(
-            stop - first, self._shape[1], k, part, columns, weights, rows.reshape(-1), out.reshape(-1)
-        )
+        out = np.zeros((stop - first, k), rows.dtype)
+        part, own = indptr[first : stop + 1], weights.astype(rows.dtype, copy=False)
+        _csr_matvecs(stop - first, self._shape[1], k, part, columns, own, rows.reshape(-1), out.reshape(-1))
         return out
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
-def zeros(*shape: int) -> Array:
+def zeros(*shape: int, dtype: Any = np.float64) -> Array:
     """Zeros, written: NumPy asks the system for huge pages where it does not ask for zeros, and passes over a large
     network go through all of its memory again and again."""
-    made = np.empty(shape)
+    made = np.empty(shape, dtype)
     made.fill(0.0)
     return made

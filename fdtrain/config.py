@@ -22,6 +22,8 @@ from fdtrain.optimizers import (
     PluginConfig,
     check_scheme,
 )
+from fdtrain.precision import FULL
+from fdtrain.precision_section import PrecisionConfig
 from fdtrain.schemes import SCHEMES
 from fdtrain.section import Fraction, Section, models_in
 from fdtrain.tasks import TASKS, TaskConfig
@@ -122,6 +124,7 @@ class Config(Section):
     channel: ChannelConfig | None = Field(
         default=None, description="Messages that do not arrive while training; left out: all do."
     )
+    precision: PrecisionConfig = Field(default=PrecisionConfig(), description="Types of numbers.")
     checkpoint: Checkpoint = Field(default=Checkpoint(), description="Checkpoints.")
     execution: Execution = Field(default=Execution(), description="What only the cost depends on.")
 
@@ -160,6 +163,7 @@ class Config(Section):
         if isinstance(self.optimizer, Decentralized) and not isinstance(self.optimizer, PluginConfig):
             check_scheme(self.training.scheme, self.optimizer.kind, self.optimizer.make(Constant(1.0)))
         self._check_channel()
+        self._check_precision()
         if self.topology.kind == "bundle" and self.task.bundle is None:
             raise ValueError("topology.kind: bundle takes the edges of task.bundle, which is not given")
         measure, stop = measure_of(self.task.kind), self.training.early_stop
@@ -201,6 +205,36 @@ class Config(Section):
             raise ValueError(
                 f"channel.parameters.missing: push_sum is for optimizers that mix parameters, found {optimizer.kind}; "
                 "use keep_own"
+            )
+
+    def _check_precision(self) -> None:
+        """Whether what is to be rounded is sent at all, and whether the oracle can follow."""
+        precision = self.precision.make()
+        if precision == FULL:
+            return
+        if self.training.mode == "centralized":
+            raise ValueError("precision: training.mode centralized sends no messages, in float64; remove it")
+        if self.task.kind != "node_regression":
+            raise ValueError(
+                f"precision: only for task.kind node_regression so far, found {self.task.kind}; remove it"
+            )
+        short = precision.arithmetic != "float64"
+        if short and isinstance(self.optimizer, PluginConfig):
+            raise ValueError(
+                f"precision.arithmetic: an optimizer of your own computes in float64, found {precision.arithmetic}; "
+                "leave it out"
+            )
+        channel = self.channel
+        if channel is None:
+            return
+        if short:
+            raise ValueError(
+                f"precision.arithmetic: with a channel it has to be float64, found {precision.arithmetic}; leave it out"
+            )
+        if precision.backward != precision.arithmetic and channel.features.missing == "drop_edge":
+            raise ValueError(
+                f"precision.backward: channel.features.missing drop_edge scales backward terms after they are rounded, "
+                f"found {precision.backward}; leave it out, or use zero or hold"
             )
 
     def _check_task(self) -> None:

@@ -16,12 +16,12 @@ from fdtrain import config as configuration
 from fdtrain.config import Config
 from fdtrain.errors import InputError
 from fdtrain.experiment import Experiment, build, run_job
-from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.formulas import expected_bytes, expected_numbers, expected_rounds
 from fdtrain.models import MAX_LAYERS, GcnnModel
 from fdtrain.optimizers import Decentralized, fits
 from fdtrain.outputs import writing
 from fdtrain.progress import as_text
-from fdtrain.rounds import BYTES_PER_NUMBER, Outline
+from fdtrain.rounds import Outline
 from fdtrain.schemes import SCHEMES
 from fdtrain.team import Team
 
@@ -58,12 +58,13 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """What a mini-batch of a case costs: rounds, and numbers that a node sends to each neighbour."""
+    """What a mini-batch of a case costs: rounds, and numbers and bytes that a node sends to each neighbour."""
 
     case: Case
     mixes: str  # what the optimizer mixes
     rounds: Found
     numbers: Found
+    bytes: Found
     peak: int  # largest message, numbers
     counted: Sent  # over links, inference and degrees included
     physical: Sent  # by MPI, or what stands for it
@@ -73,7 +74,7 @@ class Line:
     def agrees(self) -> bool:
         """Whether formula, plan and wire agree."""
         sent = not self.on_wire or self.counted == self.physical
-        return self.rounds.agrees and self.numbers.agrees and sent
+        return self.rounds.agrees and self.numbers.agrees and self.bytes.agrees and sent
 
 
 def cases(
@@ -160,13 +161,19 @@ def measure(base: Config, case: Case, team: Team, *, allow_plugins: bool = False
     run_job(replace(job, limit=1), team, host)
     schedule, ledger = job.schedule(case.batch), host.outcome.ledger
     links, train = 2 * experiment.topology.graph(0).num_edges, ledger.total["train"]
-    numbers = _shared(train.link_bytes, links * BYTES_PER_NUMBER)
+    kinds = [
+        (count.link_bytes, schedule.precision.bytes(kind))
+        for (phase, kind), count in ledger.fields.items()
+        if phase == "train"
+    ]
+    numbers = sum(_shared(size, links * each) for size, each in kinds)
     every = ledger.total.values()
     return Line(
         case,
         "–" if case.scheme == "inference" else ", ".join(job.optimizer.travels),
         Found(expected_rounds(schedule), len(schedule.rounds), train.rounds),
         Found(expected_numbers(schedule), schedule.numbers, numbers),
+        Found(expected_bytes(schedule), schedule.bytes, _shared(train.link_bytes, links)),
         schedule.peak_width,
         Sent(sum(count.link_messages for count in every), sum(count.link_bytes for count in every)),
         Sent(ledger.physical_messages, ledger.physical_bytes),
@@ -186,14 +193,14 @@ def render(lines: Sequence[Line], outline: Outline) -> str:
     title = [
         f"Table I, {model}: L layers (rounds forward), B samples in B' = ⌈B/w⌉ waves, K rounds of consensus, R = {R}",
         *(f"  {name:<13} {scheme.formula:<14} rounds" for name, scheme in SCHEMES.items()),
-        "Rounds of a mini-batch, and numbers in a message on average (peak: at most); as the",
+        "Rounds of a mini-batch, numbers and bytes in a message on average (peak: at most); as the",
         "formula has them, as the schedule plans them, as they were counted on the wire.",
     ]
     table = Table(box=None, header_style="", padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("scheme", "mixes", "L", "B", "w", "K", "rounds:\nformula", "plan", "wire"):
         left = heading in ("scheme", "mixes")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for heading in ("numbers:\nformula", "plan", "wire", "peak", ""):
+    for heading in ("numbers:\nformula", "plan", "wire", "peak", "bytes:\nwire", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         case, sizes = line.case, [number / line.rounds.planned for number in line.numbers]
@@ -205,6 +212,7 @@ def render(lines: Sequence[Line], outline: Outline) -> str:
             *(f"{value:,}" for value in line.rounds),
             *(f"{size:,.2f}" for size in sizes),
             f"{line.peak:,}",
+            f"{line.bytes.measured / line.rounds.planned:,.2f}",
             "equal" if line.agrees else "DIFFER",
         )
     agree = sum(line.agrees for line in lines)
@@ -218,11 +226,14 @@ def render(lines: Sequence[Line], outline: Outline) -> str:
 
 def write_csv(file: Path, lines: Sequence[Line]) -> None:
     """A line per case, everything in numbers per node and neighbour."""
-    names = [*Case._fields, *(f"{what}_{side}" for what in ("rounds", "numbers") for side in Found._fields)]
+    names = [
+        *Case._fields,
+        *(f"{what}_{side}" for what in ("rounds", "numbers", "bytes") for side in Found._fields),
+    ]
     with writing(file), file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         sent = [f"{how}_{what}" for how in ("link", "physical") for what in Sent._fields]
         writer.writerow([*names, "mixes", "peak", *sent, "agrees"])
         for line in lines:
             counts = [line.mixes, line.peak, *line.counted, *line.physical, line.agrees]
-            writer.writerow([*line.case, *line.rounds, *line.numbers, *counts])
+            writer.writerow([*line.case, *line.rounds, *line.numbers, *line.bytes, *counts])

@@ -41,7 +41,7 @@ def sums_of(theta: Array) -> Sums:
     top = _top(largest)
     with np.errstate(all="ignore"):  # what underflows is far below the last quantum
         for block in blocks(theta):
-            rest = block.copy()
+            rest = block.astype(np.float64)
             for level in range(_LEVELS):
                 quantum = 2.0 ** (_BITS * (top - level))
                 whole = np.rint(rest * (1.0 / quantum))

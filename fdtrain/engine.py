@@ -22,10 +22,12 @@ from fdtrain.layers.gcnn import Gcnn
 from fdtrain.ledger import Ledger
 from fdtrain.losses import Objective
 from fdtrain.mixing import Mixing
+from fdtrain.narrow import NarrowWire
 from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer, SampleOptimizer
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows, compiles
+from fdtrain.precision import FULL, Arithmetic, Precision
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
 from fdtrain.snapshot import Snapshot
@@ -57,22 +59,26 @@ class Engine:
         turn: Turn | None = None,
         links: Links | None = None,
         kernel: Kernel = "auto",
+        precision: Precision = FULL,
     ) -> None:
         """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else.
 
         `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
         `links` are what messages of training may be lost on; by default they all arrive.
         `kernel` is ``"numpy"`` for passes that are not compiled.
+        `precision` is that of messages, and of arithmetic.
         """
         self.model, self.network, self.loss = model, network, loss
         self.turn = turn or LocalLoss(loss)
         self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
-        self.links, self.kernel = links, kernel
+        self.links, self.kernel, self.precision = links, kernel, precision
         self.n = len(theta)
         self.t = 0  # mini-batches so far
-        self.state = states.apart(optimizer.init(theta)) if len(theta) > PORTION else optimizer.init(theta)
+        theta = theta.astype(precision.arithmetic, copy=False)
+        state = optimizer.init(theta)
+        self.state = states.apart(state) if self.n > PORTION else state
         self.theta = optimizer.theta(self.state)
-        self.grad = zeros(*self.theta.shape)
+        self.grad = zeros(*self.theta.shape, dtype=precision.arithmetic)
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes
         self.wire: Wire | None = None
@@ -91,11 +97,11 @@ class Engine:
         self.transport.forget()
         plan = self.plan = ExchangePlan.of(hood, self.transport.rank)
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
-        if self.links is None:
-            self.wire = Wire(plan, max(widths), numbered=True)
-        else:
+        make = Wire if self.precision == FULL else NarrowWire
+        self.wire = make(plan, max(widths), self.precision, numbered=True)
+        if self.links is not None:
             self.links.rewire(hood, plan.own)
-            self.wire = LossyWire(plan, max(widths), self.links)
+            self.wire = LossyWire(self.wire, max(widths), self.links)
         wiring = self.network.rewire(hood, self.wire, self.mixing, self.transport)
         if self.links is not None:
             sums = wiring.sums(programme[0][1])
@@ -108,7 +114,8 @@ class Engine:
         for key in programme:
             if key not in self._passes:
                 parts = self.model, self.network, self.loss, self.turn, self.optimizer
-                self._passes[key] = make_pass(*parts, *key, self.n, self.kernel)
+                own = self.precision.arithmetic
+                self._passes[key] = make_pass(*parts, *key, self.n, self.kernel, own)
             pass_ = self._passes[key]
             pass_.bind(self.wire, wiring.sums(key[1]), self.theta, self.grad, self._outgoing, take)
 
@@ -151,7 +158,8 @@ class Engine:
         for first in range(0, self.n, PORTION):
             stop = min(first + PORTION, self.n)
             part = states.rows(self.state, first, stop)
-            made = self.optimizer.step(self.grad[first:stop], pass_.mixed(first, stop), part)
+            mixed = self._given_back(pass_.mixed(first, stop), first)
+            made = self.optimizer.step(self.grad[first:stop], mixed, part)
             after = states.put(self.state, made, first, stop)
         self.state = after
 
@@ -169,6 +177,7 @@ class Engine:
 
     def _incoming(self, mixed: Array) -> Array:
         """The mixed rows, of what was mixed."""
+        mixed = self._given_back(mixed)
         if self.links is None or self.links.weights is None:
             return mixed
         return self.links.weights.receive(mixed, self.links.down)
@@ -184,7 +193,14 @@ class Engine:
                 out[:, sample] = rows
 
     def _step_by_sample(self, mixed: Array) -> None:
+        mixed = self._given_back(mixed)
         self.state = cast(SampleOptimizer[Any], self.optimizer).steps(mixed, self.state)
+
+    def _given_back(self, mixed: Array, first: int = 0) -> Array:
+        """The mixed rows of the nodes from `first`, with what rounding took from their own."""
+        assert self.wire is not None
+        self.wire.give_back(mixed, first)
+        return mixed
 
     def infer(self, schedule: Schedule, samples: Rows) -> Array:
         """Forward only, every node with its own θ^i; return Σ_b ℓ_i, [n]."""
@@ -209,7 +225,7 @@ class Engine:
             degrees = self.wire.plan.out_degrees
             broadcasts, links = int((degrees > 0).sum()), int(degrees.sum())
             for (phase, fields), layout in self.wire.layouts.items():
-                self.ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links)
+                self.ledger.record(phase, dict(fields), layout.exchanges, broadcasts, links, self.precision)
                 layout.exchanges = 0
         if self.links is not None:
             self.ledger.record_missing("train", self.links.lost, self.links.late)
@@ -270,10 +286,12 @@ def make_pass(
     schedule: Schedule,
     n: int,
     kernel: Kernel,
+    arithmetic: Arithmetic = "float64",
 ) -> Pass | CompiledPass:
     """A pass for n nodes, compiled where it can be and the `kernel` does not say otherwise."""
-    if kernel != "numpy" and compiles(model, loss, turn, network, by_sample=optimizer.by_sample):
+    compiled = kernel != "numpy" and arithmetic == "float64"
+    if compiled and compiles(model, loss, turn, network, by_sample=optimizer.by_sample):
         from fdtrain.compiled import CompiledPass
 
         return CompiledPass(cast(Gcnn, model), phase, schedule, n)
-    return Pass(model, loss, turn, phase, schedule, n)
+    return Pass(model, loss, turn, phase, schedule, n, arithmetic)

@@ -142,6 +142,7 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         kernel=config.execution.kernel,
         transport=config.execution.transport,
         channel=_channel(config, optimizer, len(problem.initial())),
+        precision=config.precision.make(),
     )
     turn = make_turn(job.critic, lambda report: report) or LocalLoss(job.loss)
     parts = job.model, job.loss, turn, job.network

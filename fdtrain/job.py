@@ -18,6 +18,7 @@ from fdtrain.measure import MSE, Measure
 from fdtrain.mixing import Mixing
 from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer
+from fdtrain.precision import FULL, Precision
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule, build
 from fdtrain.schemes import SCHEMES, Slices
@@ -50,6 +51,7 @@ class Job:
     log_every: int | None = None  # mini-batches after which their measure is reported; None: every epoch
     critic: CriticKind | None = None  # where nodes decide who is on: who tells them what that is worth
     channel: Channel | None = None  # on which messages of training may be lost; None: they all arrive
+    precision: Precision = FULL  # of messages, and of arithmetic
     save_every: int | None = (
         None  # mini-batches after which rank 0 hears all that is needed to go on from there
     )
@@ -124,6 +126,7 @@ class Job:
             grain=1 if self.channel is None else self.channel.grain,
             consensus=self.consensus_rounds,
             by_sample=self.network.own_graphs or self.optimizer.by_sample,
+            precision=self.precision,
         )
 
     def rewires_at(self, t: int) -> bool:

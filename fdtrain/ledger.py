@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from fdtrain.rounds import BYTES_PER_NUMBER
+from fdtrain.precision import FULL, Precision
 
 PHASES = ("setup", "train", "test")  # of every ledger; link scheduling adds "decide" and "control"
 
@@ -30,12 +30,12 @@ class Count:
     lost_messages: int = 0  # of the link messages: those that did not arrive, or not all of them
     late_messages: int = 0  # those that arrived, or a part of them, when it was too late
 
-    def add(self, broadcasts: int, links: int, width: int) -> None:
-        """Add rows of `width` numbers, so many to all neighbours at once, which are so many over links."""
+    def add(self, broadcasts: int, links: int, size: int) -> None:
+        """Add rows of `size` bytes, so many to all neighbours at once, which are so many over links."""
         self.radio_messages += broadcasts
-        self.radio_bytes += broadcasts * width * BYTES_PER_NUMBER
+        self.radio_bytes += broadcasts * size
         self.link_messages += links
-        self.link_bytes += links * width * BYTES_PER_NUMBER
+        self.link_bytes += links * size
 
     def __iadd__(self, other: Count) -> Count:
         self.rounds = max(self.rounds, other.rounds)  # ranks go through the same rounds
@@ -62,7 +62,15 @@ class Ledger:
     physical_messages: int = 0
     physical_bytes: int = 0
 
-    def record(self, phase: str, widths: Mapping[str, int], rounds: int, broadcasts: int, links: int) -> None:
+    def record(
+        self,
+        phase: str,
+        widths: Mapping[str, int],
+        rounds: int,
+        broadcasts: int,
+        links: int,
+        precision: Precision = FULL,
+    ) -> None:
         """Add rounds that went over the wire.
 
         Args:
@@ -71,12 +79,13 @@ class Ledger:
             rounds: how many rounds.
             broadcasts: nodes of this rank that have a neighbour.
             links: directed edges that leave this rank's nodes.
+            precision: the types of the numbers.
         """
         if rounds == 0:
             return
-        for count, width in self._counts(phase, widths):
+        for count, size in self._counts(phase, widths, precision):
             count.rounds += rounds
-            count.add(rounds * broadcasts, rounds * links, width)
+            count.add(rounds * broadcasts, rounds * links, size)
 
     def record_missing(self, phase: str, lost: Counter[str], late: Counter[str]) -> None:
         """Add link messages that were lost or late, by kind of field and, as ``all``, whole messages; clear both."""
@@ -92,14 +101,17 @@ class Ledger:
         How many rounds they take in all is known when the ranks' ledgers are merged: as many as the longest.
         """
         self.talks.setdefault((phase, kind), []).append(len(sent))
-        for count, _ in self._counts(phase, {kind: width}):
+        for count, size in self._counts(phase, {kind: width}, FULL):
             for broadcasts, links in sent:
-                count.add(broadcasts, links, width)
+                count.add(broadcasts, links, size)
 
-    def _counts(self, phase: str, widths: Mapping[str, int]) -> list[tuple[Count, int]]:
-        """What is added to, the whole messages' count and those of their fields, with the numbers in a row of each."""
-        fields = [(self.fields.setdefault((phase, kind), Count()), width) for kind, width in widths.items()]
-        return [(self.total.setdefault(phase, Count()), sum(widths.values())), *fields]
+    def _counts(self, phase: str, widths: Mapping[str, int], precision: Precision) -> list[tuple[Count, int]]:
+        """What is added to, the whole messages' count and those of their fields, with the bytes in a row of each."""
+        fields = [
+            (self.fields.setdefault((phase, kind), Count()), precision.size([(kind, width)]))
+            for kind, width in widths.items()
+        ]
+        return [(self.total.setdefault(phase, Count()), precision.size(widths.items())), *fields]
 
     def replace(self, other: Ledger) -> None:
         """Take the counts of `other`, in which talks are over."""

@@ -11,7 +11,7 @@ from fdtrain import reference
 from fdtrain.channel import spec
 from fdtrain.experiment import Experiment, make_recursion, mixing_rule
 from fdtrain.graph import Graph
-from fdtrain.oracles import RegressionOracle
+from fdtrain.oracles import RegressionOracle, rounding_of
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
 
@@ -28,7 +28,7 @@ class LossyTrajectory:
         self._channel, self._shift = channel, oracle.shift
         self._rate, self._rule = experiment.rate, mixing_rule(experiment.config)
         self._training = reference.LossyTraining(
-            oracle.model,
+            oracle.rounded(rounding_of(experiment.job.precision)).model,
             make_recursion(experiment.config),
             theta,
             channel_of(channel),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol, Self
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fdtrain import reference
 from fdtrain.graph import Graph
+from fdtrain.precision import Precision
 from fdtrain.schedule import Schedule
 from fdtrain.tasks.base import Samples
 from fdtrain.tasks.node_regression import Shift
@@ -105,6 +106,10 @@ class RegressionOracle(Unchanging):
     shift: Shift
     tolerance = 1e-12
 
+    def rounded(self, rounding: reference.Rounding) -> RegressionOracle:
+        """The same with messages in other types of numbers."""
+        return replace(self, model=replace(self.model, rounding=rounding))
+
     def measure(self, graph: Graph, samples: Samples, theta: Array) -> float:
         return reference.mse(samples.y, self.model.forward(self.shift.of(graph), samples.x, theta))
 
@@ -172,6 +177,11 @@ class AllocationOracle(Unchanging):
         return [Mixed(W.mean(axis=0), gradients.sum(axis=0))]
 
 
+def rounding_of(precision: Precision) -> reference.Rounding:
+    """What messages are rounded to, in the oracle's terms."""
+    return reference.Rounding(**precision.messages)
+
+
 def stops_of(schedule: Schedule) -> list[int]:
     """Where the samples are cut into those whose gradients are mixed together."""
     if schedule.mixes_samples:
@@ -194,13 +204,11 @@ def updates(
     return measure, gradient[None]
 
 
-def mixed(parts: Sequence[Mixed], rounds: int) -> Array:
-    """Σ over the parts of W^K g, [V, p]."""
+def mixed(parts: Sequence[Mixed], rounds: int, number: str = "float64") -> Array:
+    """Σ over the parts of W^K g, [V, p], where g travels in that type of `number`."""
     total = np.zeros_like(parts[0].gradients)
     for W, gradients in parts:
-        for _ in range(rounds):
-            gradients = np.asarray(W @ gradients)
-        total += gradients
+        total += reference.mix(W, gradients, rounds, number)
     return total
 
 

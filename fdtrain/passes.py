@@ -18,6 +18,7 @@ from fdtrain.layers.gcnn import Gcnn
 from fdtrain.layers.waves import by_node, by_wave
 from fdtrain.losses import Objective, SquaredError
 from fdtrain.networks import Network, ShiftNetwork, Sums
+from fdtrain.precision import Arithmetic
 from fdtrain.programs import Program, check_outline, offsets
 from fdtrain.rounds import Field, Round
 from fdtrain.schedule import Schedule
@@ -73,8 +74,9 @@ class _Totals:
     def of(self, weighted: WeightedSum, field: int) -> Array:
         """Where the sums of this field's columns will be, [n, width]."""
         if id(weighted) not in self._made:
-            total = np.zeros((self._n, self._layout.rows.shape[1]))
-            self.adding.append((total, weighted.into(self._layout.rows, total)))
+            rows = self._layout.rows
+            total = np.zeros((self._n, rows.shape[1]), rows.dtype)
+            self.adding.append((total, weighted.into(rows, total)))
             self._made[id(weighted)] = self._layout.split(total)
         return self._made[id(weighted)][field]
 
@@ -86,21 +88,28 @@ class Pass:
     """
 
     def __init__(
-        self, model: Program, loss: Objective, turn: Turn, phase: str, schedule: Schedule, n: int
+        self,
+        model: Program,
+        loss: Objective,
+        turn: Turn,
+        phase: str,
+        schedule: Schedule,
+        n: int,
+        arithmetic: Arithmetic = "float64",
     ) -> None:
         check_outline(model)
         self.phase, self.schedule, self.loss, self.n = phase, schedule, loss, n
         self.model, self.turn = model, turn
         self.steps: list[Step] = []
         self.place = 0  # of the round that is under way
-        waves = schedule.waves
-        self.input = np.zeros((len(waves), n, waves[0], model.inputs))  # x^0
-        self.output = np.zeros((len(waves), n, waves[0], turn.width(model.outputs)))  # what is measured
+        waves, own = schedule.waves, arithmetic
+        self.input = np.zeros((len(waves), n, waves[0], model.inputs), own)  # x^0
+        self.output = np.zeros((len(waves), n, waves[0], turn.width(model.outputs)), own)  # what is measured
         self.label: Array | None = None
         along = schedule.exchange == "along"
-        self._mixed = np.zeros((n, schedule.travelling if schedule.trains and not along else 0))
+        self._mixed = np.zeros((n, schedule.travelling if schedule.trains and not along else 0), own)
         self._current: Array = self._mixed  # what the last step of consensus gave
-        self._z = np.zeros((n, waves[0], model.outputs))
+        self._z = np.zeros((n, waves[0], model.outputs), own)
         self.tape = model.tape(n, waves, trains=schedule.trains)
 
     def load(self, samples: Rows) -> None:
@@ -116,7 +125,7 @@ class Pass:
             raise ValueError(f"samples {x.shape}, {y.shape}: need {self.n} nodes and {batch} samples")
         by_wave(x, self.input)
         if self.label is None:
-            self.label = np.zeros((*self.input.shape[:3], y.shape[2]))
+            self.label = np.zeros((*self.input.shape[:3], y.shape[2]), self.input.dtype)
         by_wave(y, self.label)
         self._sums.load(samples.channels, x[..., 0])
 
@@ -150,7 +159,9 @@ class Pass:
         self._wire = wire
         self._take = take or self._add_up
         along = self.schedule.exchange == "along"
-        self._incoming = np.zeros((wire.plan.seen, self.schedule.travelling if along else 0))
+        self._incoming = np.zeros(
+            (wire.plan.seen, self.schedule.travelling if along else 0), self._mixed.dtype
+        )
         compiled: dict[tuple[tuple[str, int, int, int], ...], Compiled] = {}
         self.steps = []
         for round_ in self.schedule.rounds:

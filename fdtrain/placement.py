@@ -13,7 +13,6 @@ from rich.text import Text
 
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.partition import ExchangePlan
-from fdtrain.rounds import BYTES_PER_NUMBER
 from fdtrain.schedule import Schedule
 
 MAX_LINES = 16  # ranks that are shown one by one
@@ -50,7 +49,7 @@ def cut_edges(found: Sequence[Share]) -> int:
 
 def render(kind: str, found: Sequence[Share], schedule: Schedule) -> RenderableType:
     """The shares under a partition of this `kind` as a table, with the messages and bytes of a mini-batch's rounds."""
-    rounds, size = len(schedule.rounds), schedule.numbers * BYTES_PER_NUMBER
+    rounds, size = len(schedule.rounds), schedule.bytes
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     for heading in ("rank", "nodes", "links", "crossing", "ghosts", "peers", "messages", "bytes"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -124,7 +124,8 @@ def _node_regression(config: Config) -> Problem:
 def _gcnn(config: Config) -> Gcnn:
     assert isinstance(config.model, GcnnModel)
     section = config.model
-    return Gcnn(section.sizes, section.activations, section.form, section.negative_slope)
+    own = config.precision.arithmetic
+    return Gcnn(section.sizes, section.activations, section.form, section.negative_slope, own)
 
 
 def _bundle(config: Config, task: NodeRegression, model: Gcnn) -> RegressionBundle | None:

@@ -1,13 +1,15 @@
 """What a node sends: the rounds of a mini-batch, and the payloads that ride in them.
 
 B samples are cut into B' = ⌈B/w⌉ *waves* of w samples that share their messages (w = 1 is the paper's online setting).
-Sizes count numbers per node and message; a number is a float64 of 8 bytes.
+Sizes count numbers per node and message; how long those are says :mod:`fdtrain.precision`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from fdtrain.precision import Precision
 
 Kind = Literal["features", "backward", "slice", "consensus"]
 TITLES: dict[Kind, str] = {
@@ -17,8 +19,6 @@ TITLES: dict[Kind, str] = {
     "consensus": "consensus",
 }
 Term = tuple[Kind, int, int]  # kind, layer or step of consensus, wave
-
-BYTES_PER_NUMBER = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Round:
     def width(self) -> int:
         """Message size, numbers per node."""
         return sum(field.width for field in self.fields)
+
+    def size(self, precision: Precision) -> int:
+        """Message size, bytes per node."""
+        return precision.size((field.kind, field.width) for field in self.fields)
 
     @property
     def has_backward(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fdtrain.errors import InputError
+from fdtrain.precision import FULL, Precision
 from fdtrain.rounds import Field, Kind, Outline, Round, Term, wave_sizes
 from fdtrain.schemes import SCHEMES, Exchange, Slices, with_slices
 
@@ -26,6 +27,7 @@ class Schedule:
     consensus: int  # K, rounds of consensus; 0 where what is mixed rides along, or nothing is
     by_sample: bool  # whether a consensus mixes every sample's row apart
     rounds: tuple[Round, ...]
+    precision: Precision = FULL
 
     def __hash__(self) -> int:  # the rounds follow from the rest, but for how slices are spread
         return hash((self.scheme, self.outline, self.batch, self.wave, self.travelling, self.consensus))
@@ -56,6 +58,16 @@ class Schedule:
         return max(round_.width for round_ in self.rounds)
 
     @property
+    def bytes(self) -> int:
+        """Bytes that a node sends to each neighbour in the mini-batch."""
+        return sum(round_.size(self.precision) for round_ in self.rounds)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest message, bytes."""
+        return max(round_.size(self.precision) for round_ in self.rounds)
+
+    @property
     def trains(self) -> bool:
         """Whether the schedule has a backward pass and an exchange of what the optimizer mixes."""
         return SCHEMES[self.scheme].exchange != "never"
@@ -74,6 +86,10 @@ class Schedule:
         """Numbers per node and mini-batch that ride as `kind`."""
         return sum(field.width for round_ in self.rounds for field in round_.fields if field.kind == kind)
 
+    def bytes_of(self, kind: Kind) -> int:
+        """The same in bytes."""
+        return self.numbers_of(kind) * self.precision.bytes(kind)
+
 
 def build(
     scheme: str,
@@ -86,6 +102,7 @@ def build(
     consensus: int = 1,
     by_sample: bool = False,
     grain: int = 1,
+    precision: Precision = FULL,
 ) -> Schedule:
     """The schedule of one mini-batch.
 
@@ -101,6 +118,7 @@ def build(
         by_sample: whether ``per_sample`` mixes the rows of a wave's samples apart, and sends them all: where every
             sample has links of its own, or is an update of its own.
         grain: slices are cut at multiples of so many numbers.
+        precision: the types of the numbers.
 
     Raises:
         InputError: an unknown scheme, or a batch, wave or number of consensus rounds below 1.
@@ -144,7 +162,7 @@ def build(
     if exchange == "along":
         rounds = with_slices(rounds, travelling, slices, grain)
     steps = consensus if exchange in ("after_batch", "after_wave") else 0
-    schedule = Schedule(scheme, outline, batch, wave, travelling, steps, by_sample, tuple(rounds))
+    schedule = Schedule(scheme, outline, batch, wave, travelling, steps, by_sample, tuple(rounds), precision)
     check(schedule)
     return schedule
 

@@ -253,7 +253,7 @@ class Host:
             self._failure = DivergenceError(
                 f"training diverged: epoch {epoch}, mini-batch {first.minibatch}: node {first.node}, "
                 f"{first.part} has parameters that are not finite; lower optimizer.lr or the mixing's beta, "
-                "or check the scale of the data"
+                f"or check the scale of the data{self.job.precision.remedy}"
             )
 
     def average(self, parts: Sequence[disagreement.Sums]) -> Array:
@@ -373,7 +373,7 @@ class Host:
         return DivergenceError(
             f"training diverged: epoch {row.epoch}: {where}{part} has a parameter of size {size:.2g}, and "
             f"{metric} is {row.columns()[metric]}; lower optimizer.lr or the mixing's beta, "
-            "or check the scale of the data"
+            f"or check the scale of the data{self.job.precision.remedy}"
         )
 
     def fail(self, error: RunFailedError) -> None:

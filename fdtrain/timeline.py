@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fdtrain.formulas import expected_rounds
-from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Kind, Outline, Round, plain
+from fdtrain.rounds import TITLES, Kind, Outline, Round, plain
 from fdtrain.schedule import Schedule
 
 COLOURS: dict[Kind, str] = {
@@ -42,7 +42,7 @@ def render(
     for number, round_ in enumerate(schedule.rounds):
         if number < head or number >= len(schedule.rounds) - tail:
             cells = [_cell(round_, kind, schedule.outline, per_wave=per_wave) for kind in kinds]
-            table.add_row(f"{number:,}", *cells, *_size(round_.width))
+            table.add_row(f"{number:,}", *cells, *_size(round_.width, round_.size(schedule.precision)))
         elif number == head:
             left_out = len(schedule.rounds) - head - tail
             note = f"… {left_out:,} round{'s' * (left_out != 1)} left out"
@@ -94,15 +94,15 @@ def _summary(
     costs.add_column("bytes", justify="right", no_wrap=True)
     for kind in kinds:
         what = f" of {' and '.join(travels)}" if kind in ("slice", "consensus") and travels else ""
-        costs.add_row(TITLES[kind] + what, *_size(schedule.numbers_of(kind)))
-    costs.add_row("mini-batch", *_size(schedule.numbers), style="bold")
-    costs.add_row("average message", *_size(schedule.average_width))
-    costs.add_row("peak message", *_size(schedule.peak_width))
+        costs.add_row(TITLES[kind] + what, *_size(schedule.numbers_of(kind), schedule.bytes_of(kind)))
+    costs.add_row("mini-batch", *_size(schedule.numbers, schedule.bytes), style="bold")
+    costs.add_row("average message", *_size(schedule.average_width, schedule.bytes / rounds))
+    costs.add_row("peak message", *_size(schedule.peak_width, schedule.peak_bytes))
     said = [Text.assemble(f"{rounds:,} rounds per mini-batch (", agreement, ")")]
     return Group(*said, *map(Text, beside), Text(), costs)
 
 
-def _size(numbers: float) -> tuple[str, str]:
+def _size(numbers: float, size: float) -> tuple[str, str]:
     """`numbers` and their bytes; an average has two decimals."""
     digits = ",.2f" if isinstance(numbers, float) else ",d"
-    return f"{numbers:{digits}}", f"{numbers * BYTES_PER_NUMBER:{digits}}"
+    return f"{numbers:{digits}}", f"{size:{digits}}"

@@ -233,7 +233,7 @@ def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
 
     turn = make_turn(job.critic, ask)
     parts = job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport
-    return Engine(*parts, theta, turn, job.links(len(theta)), job.kernel)
+    return Engine(*parts, theta, turn, job.links(len(theta)), job.kernel, job.precision)
 
 
 def rewire(engine: Engine, job: Job, team: Team, hood: Neighbourhood | None) -> None:

@@ -31,7 +31,8 @@ class OracleTrajectory:
     """By the oracle's recursion."""
 
     def __init__(self, experiment: Experiment, theta: Array) -> None:
-        recursion = make_recursion(experiment.config)
+        self._number = number_of_rows(experiment)
+        recursion = replace(make_recursion(experiment.config), parameters=self._number)
         self._rate, self._rounds = experiment.rate, recursion.consensus_rounds
         self._naive = recursion.kind.startswith("naive_")
         kind = recursion.kind.removeprefix("naive_")  # what comes after consensus
@@ -49,7 +50,7 @@ class OracleTrajectory:
             parts = [Mixed(W, reference.clip_rows(gradients, self._max_norm)) for W, gradients in parts]
         for group in [[part] for part in parts] if self._by_sample else [parts]:
             if self._naive:
-                W, total = None, mixed(group, self._rounds)
+                W, total = None, mixed(group, self._rounds, self._number)
             else:
                 ((W, total),) = group
             self._state = self._recursion.advance(self._state, W, total, self._rate(self._state.t))
@@ -60,6 +61,7 @@ class OwnTrajectory:
 
     def __init__(self, experiment: Experiment, theta: Array) -> None:
         self._optimizer, self._rounds = experiment.job.optimizer, experiment.job.consensus_rounds
+        self._number = number_of_rows(experiment)
         self._state: Any = self._optimizer.init(theta)
 
     @property
@@ -69,4 +71,9 @@ class OwnTrajectory:
     def advance(self, parts: Sequence[Mixed]) -> None:
         outgoing = [Mixed(W, self._optimizer.outgoing(self._state, gradients)) for W, gradients in parts]
         total = np.sum([gradients for _, gradients in parts], axis=0)
-        self._state = self._optimizer.step(total, mixed(outgoing, self._rounds), self._state)
+        self._state = self._optimizer.step(total, mixed(outgoing, self._rounds, self._number), self._state)
+
+
+def number_of_rows(experiment: Experiment) -> str:
+    """The type of numbers in which what is mixed travels, as the oracle knows it: float64 where it is not rounded."""
+    return experiment.job.precision.messages.get("parameters", "float64")

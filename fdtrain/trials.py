@@ -24,8 +24,9 @@ class Trials:
     """Runs them on rank 0 of a team, each a job for the whole team."""
 
     def __init__(self, experiment: Experiment, team: Team) -> None:
+        """Jobs in which all messages arrive."""
         self.experiment, self._team = experiment, team
-        self.job = replace(experiment.job, channel=None)  # on which all messages arrive
+        self.job = replace(experiment.job, channel=None)
         self.oracle = experiment.oracle
 
     def run(
@@ -37,6 +38,12 @@ class Trials:
         whole = self.experiment.job if lossy else self.job
         job = replace(whole, limit=limit, epochs=epochs, test_minibatches=1)
         return self.execute(job, self.experiment.topology, self.experiment.data, theta, wanted)
+
+    def unrounded(self) -> Trials:
+        """The same with messages in the type of arithmetic."""
+        job = self.experiment.job
+        job = replace(job, precision=job.precision.unrounded)
+        return Trials(replace(self.experiment, job=job), self._team)
 
     def execute(
         self,

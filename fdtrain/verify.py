@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.accuracy import PASSES, SOME, Accuracy
 from fdtrain.errors import InputError
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
 from fdtrain.footprint import available_memory, in_gib
-from fdtrain.formulas import expected_numbers, expected_rounds
+from fdtrain.formulas import expected_bytes, expected_rounds
 from fdtrain.lossy_oracle import LossyTrajectory
 from fdtrain.optimizers import PluginConfig
-from fdtrain.rounds import BYTES_PER_NUMBER
+from fdtrain.oracles import Oracle, RegressionOracle, rounding_of
+from fdtrain.precision import FULL
 from fdtrain.schedule import Schedule
 from fdtrain.service import Outcome
 from fdtrain.team import Team
@@ -52,8 +55,12 @@ class Verifier:
     def __init__(self, experiment: Experiment, team: Team) -> None:
         self._experiment = experiment
         self._trials = Trials(experiment, team)
+        self._unrounded = self._trials.unrounded()
         self._job = self._trials.job
-        self._oracle = self._trials.oracle
+        self._exact = self._oracle = self._trials.oracle
+        self._accuracy = Accuracy(experiment.job)
+        if self._accuracy.rounds and isinstance(self._exact, RegressionOracle):
+            self._oracle = self._exact.rounded(rounding_of(self._job.precision))
 
     @property
     def bytes(self) -> int:
@@ -86,7 +93,8 @@ class Verifier:
         if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
         lossy = self.lossy(minibatches) if self._oracle_knows_the_channel() else []
-        return _in_order([self.gradient(), self.average(), *lossy, *self.cost()])
+        lost = [self.lost_of_gradient()] if self._accuracy.rounds else []
+        return _in_order([self.gradient(), *lost, self.average(), *lossy, *self.cost()])
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
         """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches.
@@ -102,8 +110,13 @@ class Verifier:
         if self._job.scheme == "inference":
             return self._on_the_first(minibatches)
         minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
-        longer = [self.trajectory(minibatches), self.exact_consensus(minibatches)]
+        longer = [*self.trajectory(minibatches), self.exact_consensus(minibatches)]
         return _in_order([*self._on_the_first(minibatches), *longer])
+
+    @cached_property
+    def _different(self) -> Outcome:
+        """The first mini-batch, with a different θ at every node."""
+        return self._trials.run(self._trials.different_theta(), limit=1, wanted=("gradient",))
 
     def forward(self) -> Comparison:
         """1, without training: the network's measure of the first mini-batch, inferred by messages."""
@@ -111,7 +124,8 @@ class Verifier:
         outcome = self._trials.run(theta, limit=1, wanted=())
         wanted = self._oracle.measure(*next(self._trials.minibatches(1)), theta)
         error = relative(np.array(outcome.rows[-1].train), np.array(wanted))
-        return Comparison(1, "forward pass, different θ at every node", error, self._oracle.tolerance)
+        name = "forward pass, different θ at every node" + self._accuracy.alike
+        return Comparison(1, name, error, self._accuracy.tolerance(self._oracle.tolerance, *PASSES))
 
     def gradient(self) -> Comparison:
         """1: every node's local gradient, with a different θ at every node.
@@ -120,14 +134,26 @@ class Verifier:
         error is relative to the norm of the node's own part or, where that nearly vanishes, to 10⁻³ of the largest.
         """
         theta = self._trials.different_theta()
-        outcome = self._trials.run(theta, limit=1, wanted=("gradient",))
         wanted = self._oracle.local_gradients(*next(self._trials.minibatches(1)), theta)
         views = self._job.model.views
         floor = _LEAST * float(np.linalg.norm(wanted, axis=1).max())
-        found = zip(views(outcome.gradient).values(), views(wanted).values(), strict=True)
+        found = zip(views(self._different.gradient).values(), views(wanted).values(), strict=True)
         error = max(_part_error(own, part, floor) for own, part in found)
         name = "local gradients, different θ at every node" + ("" if wanted.any() else _ALL_ZERO)
-        return Comparison(1, name, error, self._oracle.tolerance)
+        return Comparison(
+            1, name + self._accuracy.alike, error, self._accuracy.tolerance(self._oracle.tolerance, *PASSES)
+        )
+
+    def lost_of_gradient(self) -> Comparison:
+        """1: what messages in narrow types take from the gradients, relative to the norm of those of all nodes.
+
+        By less than 1, the nodes still go down.
+        """
+        theta = self._trials.different_theta()
+        wanted = self._exact.local_gradients(*next(self._trials.minibatches(1)), theta)
+        scale = float(np.linalg.norm(wanted)) or 1.0
+        error = float(np.linalg.norm(self._different.gradient - wanted)) / scale
+        return Comparison(1, f"accuracy that local gradients lose to {self._accuracy.types}", error, 1.0)
 
     def average(self) -> Comparison:
         """2: with equal θ, the mean of the local gradients is the centralized gradient of the objective.
@@ -135,30 +161,45 @@ class Verifier:
         The error is relative to the largest entry of that or, where the nodes' gradients cancel, to 10⁻³ of theirs.
         """
         theta = self._trials.equal_theta()
-        outcome = self._trials.run(theta, limit=1, wanted=("gradient",))
+        outcome = self._unrounded.run(theta, limit=1, wanted=("gradient",))
         _, wanted = self._oracle.shared_pass(*next(self._trials.minibatches(1)), theta[0])
         largest = float(np.abs(outcome.gradient).max())
         scale = max(float(np.abs(wanted).max()), 1e-3 * largest) or 1.0
         error = float(np.abs(outcome.gradient.mean(axis=0) - wanted).max()) / scale
         name = "mean local gradient = centralized gradient" + (_ALL_ZERO if largest == 0 else "")
-        return Comparison(2, name, error, self._oracle.tolerance)
+        tolerance = self._accuracy.unrounded_tolerance(self._oracle.tolerance)
+        return Comparison(2, name + self._accuracy.unrounded, error, tolerance)
 
-    def trajectory(self, minibatches: int) -> Comparison:
-        """3: after T mini-batches every θ^i is that of the matrix recursion."""
-        theta = self._experiment.theta
-        outcome = self._trials.run(theta, limit=minibatches)
-        config = self._experiment.config
+    def trajectory(self, minibatches: int) -> list[Comparison]:
+        """3: after T mini-batches every θ^i is that of the matrix recursion; and how far rounding led it astray.
+
+        That may be as far as the mini-batches led it, and some u of the numbers that were mixed.
+        """
+        start = self._experiment.theta
+        found = self._trials.run(start, limit=minibatches).theta
+        own = isinstance(self._experiment.config.optimizer, PluginConfig)
+        error = relative(found, self._recursion(minibatches, self._oracle, self._experiment))
+        name = f"every θ after {minibatches} mini-batches"
+        alike = self._accuracy.alike + (", by your optimizer's own step on global matrices" if own else "")
+        comparisons = [Comparison(3, name + alike, error, self._accuracy.tolerance(1e-10))]
+        if self._accuracy.rounds:
+            wanted = self._recursion(minibatches, self._exact, self._unrounded.experiment)
+            tolerance = relative(start, wanted) + SOME * self._accuracy.roundoff
+            name = f"accuracy that every θ loses to {self._accuracy.types}, {minibatches} mini-batches"
+            comparisons.append(Comparison(3, name, relative(found, wanted), tolerance))
+        return comparisons
+
+    def _recursion(self, minibatches: int, oracle: Oracle, experiment: Experiment) -> Array:
+        """Every θ [V, p] by the oracle, with messages as the experiment has them."""
+        config, oracle = experiment.config, oracle.fresh()
         own = isinstance(config.optimizer, PluginConfig)
-        steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(self._experiment, theta)
-        rule, oracle = mixing_rule(config), self._oracle.fresh()
+        steps: Trajectory = (OwnTrajectory if own else OracleTrajectory)(experiment, experiment.theta)
+        rule = mixing_rule(config)
         for graph, samples in self._trials.minibatches(minibatches):
             schedule, before = self._job.schedule(len(samples.x)), steps.theta
             steps.advance(oracle.consensus(graph, samples, before, schedule, rule))
             oracle.learn(graph, samples, before)
-        error = relative(outcome.theta, steps.theta)
-        name = f"every θ after {minibatches} mini-batches"
-        name += ", by your optimizer's own step on global matrices" if own else ""
-        return Comparison(3, name, error, 1e-10)
+        return steps.theta
 
     def lossy(self, minibatches: int) -> list[Comparison]:
         """3, where messages are lost and late as the channel has it: every θ^i, and how many messages were."""
@@ -178,7 +219,12 @@ class Verifier:
         error = sum(abs(a - b) for kind in found for a, b in zip(found[kind], wanted[kind], strict=True))
         after = f"after {minibatches} mini-batches of unreliable channels"
         return [
-            Comparison(3, f"every θ {after}", relative(outcome.theta, steps.theta), 1e-10),
+            Comparison(
+                3,
+                f"every θ {after}{self._accuracy.alike}",
+                relative(outcome.theta, steps.theta),
+                self._accuracy.lossy_tolerance(1e-10),
+            ),
             Comparison(3, f"fields lost and late {after}: {lost:,} and {late:,}", error, 0),
         ]
 
@@ -190,8 +236,9 @@ class Verifier:
 
     def exact_consensus(self, minibatches: int) -> Comparison:
         """4: on a complete graph training is centralized training; see :mod:`fdtrain.exact_consensus`."""
-        name, error = exact_consensus(self._trials, minibatches)
-        return Comparison(4, name, error, 1e-10)
+        name, error = exact_consensus(self._unrounded, minibatches)
+        tolerance = self._accuracy.unrounded_tolerance(1e-10)
+        return Comparison(4, name + self._accuracy.unrounded, error, tolerance)
 
     def cost(self) -> list[Comparison]:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those
@@ -201,11 +248,11 @@ class Verifier:
         graph = experiment.topology.graph(0)
         batch, measured = min(job.batch, job.train_samples), outcome.ledger.total["train"]
         schedule, links = job.schedule(batch), 2 * graph.num_edges
-        rounds, numbers = expected_rounds(schedule), expected_numbers(schedule)
+        rounds = expected_rounds(schedule)
         pairs = [
             ("rounds", measured.rounds, rounds),
             ("link messages", measured.link_messages, rounds * links),
-            ("link bytes", measured.link_bytes, numbers * links * BYTES_PER_NUMBER),
+            ("link bytes", measured.link_bytes, expected_bytes(schedule) * links),
         ]
         comparisons = [
             Comparison(
@@ -222,7 +269,7 @@ class Verifier:
         costs = self._oracle.decisions(*first, self._experiment.theta, schedule)
         if not costs:
             return []
-        rounds, size = sum(cost.rounds for cost in costs), BYTES_PER_NUMBER
+        rounds, size = sum(cost.rounds for cost in costs), FULL.bytes("decisions")
         sent = sum(cost.link_messages * w for cost, w in zip(costs, schedule.waves, strict=True)) * size
         count = outcome.ledger.total["decide"]
         pairs = [("rounds", count.rounds, rounds), ("link bytes", count.link_bytes, sent)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.arrays import zeros
 from fdtrain.partition import ExchangePlan
+from fdtrain.precision import FULL, Precision
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Message, Transport
 
@@ -32,8 +33,10 @@ class Layout:
     """How the fields of a round lie in the rows, and the buffers that carry them.
 
     ``rows`` [seen, width] are the messages of every seen node, the rank's own n first; ``fields[k]`` [seen, width_k]
-    are the columns of field k.
+    are the columns of field k. ``narrow`` are the fields whose rows are rounded when they are exchanged.
     """
+
+    narrow: tuple[int, ...] = ()
 
     def __init__(
         self, plan: ExchangePlan, payload: Payload, store: Array, outbox: Outbox, number: int | None = None
@@ -79,8 +82,8 @@ class Outbox:
     """Where rows of a rank's nodes are packed for its peers: once for all who wait for the same, and not at all for
     those who wait for every row."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int) -> None:
-        """`max_width`: the largest message of all layouts, numbers per node."""
+    def __init__(self, plan: ExchangePlan, max_width: int, dtype: Any = np.float64) -> None:
+        """`max_width`: the largest message of all layouts, numbers of the `dtype` per node."""
         places: dict[bytes, slice | None] = {}
         packed: list[NDArray[np.int64]] = []
         self.parts: list[
@@ -97,30 +100,38 @@ class Outbox:
                 size += len(peer.rows)
             self.parts.append(places[key])
         self.rows = np.concatenate([*packed, np.zeros(0, dtype=np.int64)])
-        self.store = zeros(size * max_width)
+        self.store = zeros(size * max_width, dtype=dtype)
 
 
 class Wire:
     """The layouts of one topology. They share their memory: a round is used up before the next one begins."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int, *, numbered: bool = False) -> None:
-        """`max_width`: the largest message of all payloads to come, numbers per node.
+    def __init__(
+        self, plan: ExchangePlan, max_width: int, precision: Precision = FULL, *, numbered: bool = False
+    ) -> None:
+        """`max_width`: the largest message of all payloads to come, numbers per node; `precision`: their types.
 
         `numbered`: whether the layouts are the only ones of the transport that have numbers, and are made in the same
         order on all ranks.
         """
-        self.plan = plan
+        self.plan, self.precision = plan, precision
         self.layouts: dict[Payload, Layout] = {}
-        self.store = zeros(plan.seen * max_width)
-        self.outbox = Outbox(plan, max_width)
+        self.store = zeros(plan.seen * max_width, dtype=precision.arithmetic)
+        self.outbox = Outbox(plan, max_width, precision.arithmetic)
         self._numbered = numbered
 
     def layout(self, payload: Payload) -> Layout:
         """The layout of a round with this payload."""
         if payload not in self.layouts:
-            number = len(self.layouts) if self._numbered else None
-            self.layouts[payload] = Layout(self.plan, payload, self.store, self.outbox, number)
+            self.layouts[payload] = self._make(payload, len(self.layouts) if self._numbered else None)
         return self.layouts[payload]
+
+    def _make(self, payload: Payload, number: int | None) -> Layout:
+        return Layout(self.plan, payload, self.store, self.outbox, number)
 
     def settle(self, rows: Array) -> None:
         """The slices of a mini-batch are in `rows` [seen, travelling]: complete what did not come."""
+
+    def give_back(self, mixed: Array, first: int = 0) -> None:
+        """Add to the `mixed` rows of nodes from `first` [·, travelling], or of a wave's samples [·, w, travelling],
+        what these nodes have kept since the last call: nothing here."""

@@ -22,6 +22,7 @@ CORE = (
     "rounds",
     "formulas",
     "partition",
+    "precision",
     "graph",
 )
 # What runs on all ranks, and so has to start fast and to know no configuration.
@@ -46,6 +47,7 @@ ON_RANKS = (
     "networks",
     "aggregate",
     "wire",
+    "narrow",
     "ledger",
     "rng",
     "scale.orders",
@@ -76,6 +78,7 @@ ON_RANKS = (
     "local_greedy",
 )
 DRIVER = (
+    "accuracy",
     "channel.section",
     "baseline",
     "bench",
@@ -106,6 +109,7 @@ DRIVER = (
     "outputs",
     "partitioners",
     "placement",
+    "precision_section",
     "problems",
     "progress",
     "reference",

@@ -8,7 +8,6 @@ import numpy as np
 
 from fdtrain.channel.links import Links
 from fdtrain.channel.spec import Array, Index
-from fdtrain.partition import ExchangePlan
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Transport
 from fdtrain.wire import Layout, Payload, Wire
@@ -31,6 +30,8 @@ class LossyLayout(Layout):
         if lossy is not None:
             self._links.send(lossy, below.split(below.rows[:n]))
         below.exchange(transport, round_)
+        for k in below.narrow:
+            np.copyto(self.fields[k][:n], below.fields[k][:n])
         below.rows.take(self._senders, 0, self.rows[n:], "clip")
         if lossy is not None:
             self._links.receive(lossy, self.fields)
@@ -40,10 +41,13 @@ class LossyLayout(Layout):
 class LossyWire(Wire):
     """The layouts of one topology over unreliable links. Its plan has a row for every link."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int, links: Links) -> None:
+    def __init__(self, below: Wire, max_width: int, links: Links) -> None:
+        """`below` exchanges the rows."""
+        plan = below.plan
         n, m = plan.nodes, len(plan.columns)
-        super().__init__(replace(plan, seen=n + m, columns=n + np.arange(m), peers=()), max_width)
-        self._below, self._senders, self._links = Wire(plan, max_width, numbered=True), plan.columns, links
+        by_link = replace(plan, seen=n + m, columns=n + np.arange(m), peers=())
+        super().__init__(by_link, max_width, below.precision)
+        self._below, self._senders, self._links = below, plan.columns, links
 
     def layout(self, payload: Payload) -> Layout:
         if payload not in self.layouts:
@@ -52,4 +56,8 @@ class LossyWire(Wire):
         return self.layouts[payload]
 
     def settle(self, rows: Array) -> None:
+        self._below.settle(rows)
         self._links.settle(rows)
+
+    def give_back(self, mixed: Array, first: int = 0) -> None:
+        self._below.give_back(mixed, first)

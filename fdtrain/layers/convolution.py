@@ -41,10 +41,10 @@ class Cache:
         self.left, self.right, self.y = left, right, y
         self.x, self.a = left[..., : layer.g_in], left[..., layer.g_in :]
         self.q, self.c = right[..., : layer.g_out], right[..., layer.g_out :]
-        self.h = np.zeros((n, w, layer.g_out))
-        self.z = np.zeros((n, w, layer.adjoint_width))
+        self.h = np.zeros((n, w, layer.g_out), left.dtype)
+        self.z = np.zeros((n, w, layer.adjoint_width), left.dtype)
         self.z_own, self.p = self.z[..., : layer.g_in], self.z[..., layer.g_in :]
-        self.outgoing = np.zeros((n, w, layer.message_width))
+        self.outgoing = np.zeros((n, w, layer.message_width), left.dtype)
 
 
 class Convolution(Protocol):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fdtrain.layers.activations import activation
 from fdtrain.layers.convolution import FORMS, Cache, Convolution, Form
 from fdtrain.layers.waves import by_node
+from fdtrain.precision import Arithmetic
 from fdtrain.programs import Part
 from fdtrain.rounds import Hop, Outline
 
@@ -34,6 +35,7 @@ class Gcnn:
     activations: tuple[str, ...]  # σ_1 … σ_L
     form: Form = "receiver"
     negative_slope: float = 0.01  # of leaky_relu
+    arithmetic: Arithmetic = "float64"
 
     @property
     def depth(self) -> int:
@@ -176,8 +178,9 @@ class Tape:
         self._convolutions = convolutions = model.convolutions
         self._copies = len(waves) > 2 and trains
         kept = len(waves) if trains else min(len(waves), 2)
-        self._lefts = [np.zeros((kept, n, waves[0], layer.left_width)) for layer in convolutions]
-        self._rights = [np.zeros((kept, n, waves[0], layer.right_width)) for layer in convolutions]
+        shape, own = (kept, n, waves[0]), model.arithmetic
+        self._lefts = [np.zeros((*shape, layer.left_width), own) for layer in convolutions]
+        self._rights = [np.zeros((*shape, layer.right_width), own) for layer in convolutions]
         self._caches: dict[tuple[int, int], Stack] = {}
 
     def cache(self, parity: int, w: int) -> Stack:
@@ -217,9 +220,11 @@ class Tape:
             list(zip(self._convolutions, self._lefts, self._rights, strict=True))
         ):
             if self._copies:
-                own_left, own_right = (np.zeros((self._n, w, part.shape[-1])) for part in (left, right))
+                own_left, own_right = (
+                    np.zeros((self._n, w, part.shape[-1]), part.dtype) for part in (left, right)
+                )
             else:
                 own_left, own_right = left[parity, :, :w], right[parity, :, :w]
-            y = stack[0].x if stack else np.zeros((self._n, w, layer.g_out))
+            y = stack[0].x if stack else np.zeros((self._n, w, layer.g_out), left.dtype)
             stack.insert(0, Cache(layer, own_left, own_right, y))
         return stack

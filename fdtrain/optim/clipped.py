@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 def clip_rows(grad: Array, max_norm: float) -> Array:
     """Every row of `grad` [n, p] scaled down to a Euclidean norm of at most `max_norm`."""
     norms: Array = np.sqrt(np.sum(grad * grad, axis=1, keepdims=True))
-    factors: Array = np.minimum(1.0, max_norm / np.maximum(norms, np.finfo(np.float64).tiny))
+    factors: Array = np.minimum(1.0, max_norm / np.maximum(norms, float(np.finfo(grad.dtype).tiny)))
     return grad * factors
 
 

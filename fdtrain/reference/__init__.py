@@ -32,6 +32,7 @@ from fdtrain.reference.model import (
     shift_matrix,
 )
 from fdtrain.reference.recursions import CENTRALIZED, DISTRIBUTED, Recursion, State, clip_rows
+from fdtrain.reference.rounding import Rounding, mix, nearest
 from fdtrain.reference.scheduling import (
     Critic,
     GreedyCost,
@@ -75,6 +76,7 @@ __all__ = [
     "Outage",
     "Partition",
     "Recursion",
+    "Rounding",
     "Scheduling",
     "SchedulingState",
     "Seen",
@@ -91,9 +93,11 @@ __all__ = [
     "greedy",
     "greedy_by_messages",
     "greedy_rounds",
+    "mix",
     "mixing_matrix",
     "mse",
     "mutual_mixing",
+    "nearest",
     "rates",
     "shift_matrix",
     "target",

@@ -95,7 +95,8 @@ class LossyTraining:
         self._model, self._recursion, self._channel, self._max_norm = model, recursion, channel, max_norm
         self._fates = Fates(channel, len(theta))
         self.state: State = recursion.start(theta)
-        self._mixing = Mixing(policy, *self._rows(self.state.theta).shape)
+        shape = self._rows(self.state.theta).shape
+        self._mixing = Mixing(policy, shape[0], shape[1], model.rounding.parameters)
         self._held = HeldRows()
         self._late: list[_Flight] = []
         self._coming: list[_Flight] = []  # slices in time, in a later round than they were sent

@@ -12,6 +12,7 @@ import numpy as np
 
 from fdtrain.reference.fates import Mask
 from fdtrain.reference.model import Array
+from fdtrain.reference.rounding import nearest
 
 LEAST = 1e-100  # a weight that would be less stays what it was, and so does the row
 
@@ -35,9 +36,10 @@ class Mixing:
     the numbers that it holds, all that was owed up to R: messages are running sums, of which i knows the last.
     """
 
-    def __init__(self, policy: str, nodes: int, numbers: int) -> None:
+    def __init__(self, policy: str, nodes: int, numbers: int, kind: str = "float64") -> None:
+        """`kind`: the type of numbers in which rows travel; what rounding takes from its own, a node adds again."""
         links = (nodes, nodes, numbers)
-        self._policy, self._links = policy, links
+        self._policy, self._links, self._kind = policy, links, kind
         self._held: dict[
             int, tuple[Array, Mask]
         ] = {}  # of a step of consensus, 0 of slices: rows, where any came
@@ -50,14 +52,17 @@ class Mixing:
         if self._policy != "push_sum":
             return
         span = slice(start, start + rows.shape[1])
-        weights = W[:, :, None] * self.weights[None, :, span]
+        share, sent = W[:, :, None], self.weights[:, span]
+        weights = share * nearest(sent, self._kind)[None]
+        masses = share * nearest(sent * rows, self._kind)[None]
         wide = np.broadcast_to(links[:, :, None], weights.shape).copy()
-        self._owed.append(_Owed(R, span, wide, weights * rows, weights))
+        self._owed.append(_Owed(R, span, wide, masses, weights))
 
     def arrive(self, where: Mask, R: int, step: int, start: int, rows: Array) -> None:
         """What was sent in round R reaches the receivers `where` [V, V]."""
         span = slice(start, start + rows.shape[1])
         if self._policy == "hold":
+            rows = nearest(rows, self._kind)
             held, any_came = self._held.setdefault(
                 step, (np.zeros(self._links), np.zeros(self._links, dtype=bool))
             )
@@ -75,7 +80,7 @@ class Mixing:
         """The mixed rows [V, n]; `heard` [V, V, n] are the numbers in time. Nodes that are not `up` keep theirs."""
         own = np.diag(W)[:, None]
         if self._policy == "push_sum":
-            mass, weights = own * self.weights * rows, own * self.weights
+            mass, weights = (self._own(own, all_) for all_ in (self.weights * rows, self.weights))
             for owed in self._owed:
                 taken = owed.open & (self._newest[:, :, owed.span] >= owed.R) & up[:, None, None]
                 mass[:, owed.span] += np.where(taken, owed.rows, 0.0).sum(axis=1)
@@ -85,14 +90,20 @@ class Mixing:
             taking = up[:, None] & (weights >= LEAST)
             self.weights = np.where(taking, weights, self.weights)
             return np.where(taking, mass / np.where(taking, weights, 1.0), rows)
-        instead = np.broadcast_to(rows[:, None], self._links)  # the receiver's own
+        sent = nearest(rows, self._kind)
+        instead = np.broadcast_to(sent[:, None], self._links)  # the receiver's own
         if self._policy == "hold" and step in self._held:
             held, any_came = self._held[step]
             instead = np.where(any_came, held, instead)
-        used = np.where(heard, rows, instead)
+        used = np.where(heard, sent, instead)
         off = W - np.diag(np.diag(W))
-        mixed = own * rows + np.einsum("ij,ijn->in", off, used)
+        mixed = self._own(own, rows) + np.einsum("ij,ijn->in", off, used)
         return np.where(up[:, None], mixed, rows)
+
+    def _own(self, weight: Array, numbers: Array) -> Array:
+        """A node's own share, with what rounding took."""
+        sent = nearest(numbers, self._kind)
+        return weight * sent + (numbers - sent)
 
     def total(self, rows: Array) -> tuple[Array, Array]:
         """Mass Σ ω row and weight Σ ω of every number [n], at nodes that have `rows` [V, n] and on links together."""

@@ -10,6 +10,7 @@ import numpy as np
 from fdtrain.errors import InputError
 from fdtrain.reference.fates import Mask
 from fdtrain.reference.model import Array, Model, _apply, _summed, _swap, _t
+from fdtrain.reference.rounding import nearest
 
 
 def renormalized(S: Array, heard: Mask) -> Array:
@@ -67,7 +68,8 @@ class Wave:
     def features(self, layer: int) -> Array:
         """What every node sends forward."""
         X = self._X[layer]
-        return X if self._model.form == "receiver" else X @ self._Theta[layer][1]
+        sent = X if self._model.form == "receiver" else X @ self._Theta[layer][1]
+        return nearest(sent, self._model.rounding.features)
 
     def receive(self, layer: int, message: Array, heard: Mask, policy: str, held: HeldRows) -> None:
         """Forward through a layer; `heard` [V, V] are the messages in time."""
@@ -91,7 +93,8 @@ class Wave:
     def backward(self, layer: int) -> Array:
         """What every node sends back, but for the factor rho_i of drop_edge, which S~ has in it."""
         Q = self._Q[layer]
-        return Q @ _t(self._Theta[layer][1]) if self._model.form == "receiver" else Q
+        sent = Q @ _t(self._Theta[layer][1]) if self._model.form == "receiver" else Q
+        return nearest(sent, self._model.rounding.backward)
 
     def receive_back(self, layer: int, message: Array, heard: Mask) -> None:
         """Backward through a layer; `heard` [V, V] are the messages in time."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array, diags_array, eye_array
 
 from fdtrain.errors import InputError
+from fdtrain.reference.rounding import EXACT, Rounding, nearest
 
 Array: TypeAlias = NDArray[np.float64]
 Matrix: TypeAlias = "csr_array[Any] | csc_array[Any] | NDArray[Any]"
@@ -138,6 +139,7 @@ class Model:
     activations: tuple[str, ...]
     form: str
     negative_slope: float = 0.01
+    rounding: Rounding = EXACT
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
@@ -168,6 +170,12 @@ class Model:
     def _slope(self, layer: int, h: Array) -> Array:
         return ACTIVATIONS[self.activations[layer]][1](h, self.negative_slope)
 
+    def _heard(self, S: Matrix, X: Array) -> Array:
+        return _apply(S, nearest(X, self.rounding.features))
+
+    def _heard_back(self, S: Matrix, X: Array) -> Array:
+        return _apply(S.T, nearest(X, self.rounding.backward))
+
     def _layers(self, S: Matrix, x: Array, theta: Array) -> tuple[list[tuple[Array, Array]], Array]:
         """Forward pass: (X, H) of every layer and the output, each [V, B, .]."""
         check_shape("x", x.shape, (len(x), S.shape[0], self.sizes[0]))
@@ -175,7 +183,10 @@ class Model:
             check_shape("theta", theta.shape, (S.shape[0], self.num_parameters))
         X, trace = _swap(x), []
         for layer, (Theta0, Theta1) in enumerate(self.split(theta)):
-            H = X @ Theta0 + (_apply(S, X) @ Theta1 if self.form == "receiver" else _apply(S, X @ Theta1))
+            if self.form == "receiver":
+                H = X @ Theta0 + self._heard(S, X) @ Theta1
+            else:
+                H = X @ Theta0 + self._heard(S, X @ Theta1)
             trace.append((X, H))
             X = self._sigma(layer, H)
         return trace, X
@@ -209,10 +220,10 @@ class Model:
             X, H = trace[layer]
             Q = Z * self._slope(layer, H)
             if self.form == "receiver":
-                factors[:0] = [(X, Q), (_apply(S, X), Q)]
-                Z = Q @ _t(Theta0) + _apply(S.T, Q @ _t(Theta1))
+                factors[:0] = [(X, Q), (self._heard(S, X), Q)]
+                Z = Q @ _t(Theta0) + self._heard_back(S, Q @ _t(Theta1))
             else:
-                C = _apply(S.T, Q)
+                C = self._heard_back(S, Q)
                 factors[:0] = [(X, Q), (X, C)]
                 Z = Q @ _t(Theta0) + C @ _t(Theta1)
         return factors, Z
@@ -264,7 +275,7 @@ class Model:
         return self.shared_pass(S, x, y, theta)[1]
 
     def shared_pass(self, S: Matrix, x: Array, y: Array, theta: Array) -> tuple[Array, Array]:
-        """yhat and centralized_gradient."""
+        """yhat and centralized_gradient. Nothing is sent, and so nothing rounded."""
         V, B = S.shape[0], len(x)
         check_shape("x", x.shape, (B, V, self.sizes[0]))
         check_shape("y", y.shape, (B, V, self.sizes[-1]))

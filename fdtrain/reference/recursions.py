@@ -8,6 +8,7 @@ import numpy as np
 
 from fdtrain.errors import InputError
 from fdtrain.reference.model import Array, Matrix, check_choice, check_shape
+from fdtrain.reference.rounding import mix
 
 DISTRIBUTED = ("d_sgd", "d_adam", "d_amsgrad", "gradient_tracking", "naive_sgd", "naive_adam")
 CENTRALIZED = ("sgd", "adam")
@@ -32,6 +33,7 @@ class Recursion:
     """One training approach of SPEC §4 on global matrices; mix(X) = W^K X, K = consensus_rounds.
 
     d_sgd, d_adam: theta is mixed; d_amsgrad: theta and u~; gradient_tracking: theta and y; naive_*: the gradient.
+    parameters is the type in which what is mixed travels (rounding.mix).
     epsilon_form is of adam and naive_adam alone: d_adam's is outside, as in the table.
     """
 
@@ -41,6 +43,7 @@ class Recursion:
     epsilon: float = 1e-8
     epsilon_form: str = "outside"
     consensus_rounds: int = 1
+    parameters: str = "float64"
 
     def __post_init__(self) -> None:
         check_choice("training approach", self.kind, *DISTRIBUTED, *CENTRALIZED)
@@ -110,10 +113,7 @@ class Recursion:
         return replace(moved, theta=theta - lr * direction)
 
     def _mix(self, W: Matrix | None, X: Array) -> Array:
-        if W is not None:
-            for _ in range(self.consensus_rounds):
-                X = np.asarray(W @ X, dtype=np.float64)
-        return X
+        return X if W is None else mix(W, X, self.consensus_rounds, self.parameters)
 
 
 def clip_rows(gradient: Array, max_norm: float) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 from fdtrain.progress import PHASES
 from fdtrain.report.compare import Group
 from fdtrain.report.read import Run
-from fdtrain.rounds import BYTES_PER_NUMBER, TITLES, Field
+from fdtrain.rounds import TITLES, Field
 from fdtrain.schedule import Schedule
 
 Figure = dict[str, Any]
@@ -79,8 +79,7 @@ def kinds_of(plan: Schedule) -> list[tuple[str, int, int, int]]:
     rows = []
     for kind in dict.fromkeys(field.kind for round_ in plan.rounds for field in round_.fields):
         rounds = sum(any(field.kind == kind for field in round_.fields) for round_ in plan.rounds)
-        numbers = plan.numbers_of(kind)
-        rows.append((PAYLOADS.get(kind, kind), rounds, numbers, numbers * BYTES_PER_NUMBER))
+        rows.append((PAYLOADS.get(kind, kind), rounds, plan.numbers_of(kind), plan.bytes_of(kind)))
     return rows
 
 

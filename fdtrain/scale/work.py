@@ -15,7 +15,6 @@ from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.models import GcnnModel
 from fdtrain.placement import Share, shares
-from fdtrain.rounds import BYTES_PER_NUMBER, Round
 from fdtrain.schedule import Schedule, build
 from fdtrain.tasks.node_regression import NodeRegression
 
@@ -32,7 +31,7 @@ class Minibatch:
     @property
     def row_bytes(self) -> list[int]:
         """Size of the row that a node sends, of every round."""
-        return [bytes_of(round_) for round_ in self.schedule.rounds]
+        return [round_.size(self.schedule.precision) for round_ in self.schedule.rounds]
 
     def features(self, found: Sequence[Share]) -> dict[str, float]:
         """What the time is linear in, by :data:`FEATURES`: of the rank that has most of it.
@@ -49,11 +48,6 @@ class Minibatch:
             "flops": most["nodes"] * self.flops,
             "gathered": most["links"] * schedule.numbers,
         }
-
-
-def bytes_of(round_: Round) -> int:
-    """Size of a node's row in a round."""
-    return round_.width * BYTES_PER_NUMBER
 
 
 def minibatch_of(config: Config, *, allow_plugins: bool = False) -> Minibatch:
@@ -79,6 +73,7 @@ def minibatch_of(config: Config, *, allow_plugins: bool = False) -> Minibatch:
         slices=training.slices,
         consensus=training.consensus_rounds,
         by_sample=optimizer.by_sample,
+        precision=config.precision.make(),
     )
     return Minibatch(schedule, _flops(model, schedule))
 
