@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import scans
 from fdtrain.engine import make_pass
 from fdtrain.features import draw_all_features, draw_noise
 from fdtrain.graph import Neighbourhood
@@ -87,6 +88,7 @@ class Teacher:
         for first, last, size in ((0, full, wave), (full, samples, samples - full)):
             if last > first:
                 self._add(Rows(rows.x[:, first:last], rows.y[:, first:last]), size)
+                scans.give_back(self._theta)
 
     def _add(self, rows: Rows, wave: int) -> None:
         job, hood = self._job, self._hood
