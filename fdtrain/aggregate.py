@@ -27,10 +27,13 @@ class NeighbourSum:
 
     def __init__(self, plan: ExchangePlan, ids: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
         """Plan the sums over the `plan`'s rows; `ids` [n] and `indices` [m] are global node numbers."""
-        n = plan.nodes
-        columns = np.concatenate([plan.columns, np.arange(n)])
-        self._order = np.lexsort((np.concatenate([indices, ids]), np.concatenate([plan.own, np.arange(n)])))
-        self._columns = columns[self._order]
+        n, m = plan.nodes, len(indices)
+        later = indices > ids[plan.own]  # than the node itself
+        before = np.concatenate([[0], np.cumsum(~later)])[plan.indptr]
+        self._order = np.empty(m + n, dtype=np.int64)
+        self._order[np.arange(m) + plan.own + later] = np.arange(m)
+        self._order[plan.indptr[:-1] + np.arange(n) + np.diff(before)] = m + np.arange(n)
+        self._columns = np.concatenate([plan.columns, np.arange(n)])[self._order]
         self._indptr = plan.indptr + np.arange(n + 1)  # every row gained its own node
         self._seen = plan.seen
 
@@ -86,9 +89,22 @@ class WeightedSum:
 
     def __call__(self, rows: Array) -> Array:
         """The sums of `rows` [seen, k]: [n, k]."""
-        out = np.zeros((self._shape[0], rows.shape[1]))
-        self.into(np.ascontiguousarray(rows), out)()
+        return self.of(np.ascontiguousarray(rows), 0, self._shape[0])
+
+    def of(self, rows: Array, first: int, stop: int) -> Array:
+        """Those of the nodes `first` … `stop` − 1, [stop − first, k]; `rows` are contiguous."""
+        (indptr, columns, weights), k = self._csr, rows.shape[1]
+        out = np.zeros((stop - first, k))
+        part = indptr[first : stop + 1]
+        _csr_matvecs(
+            stop - first, self._shape[1], k, part, columns, weights, rows.reshape(-1), out.reshape(-1)
+        )
         return out
+
+    @property
+    def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+        """Row pointers [n + 1], columns and weights, those of a row in the order in which they are added."""
+        return self._csr
 
     def same_as(self, other: WeightedSum) -> bool:
         """Whether the weights are equal."""

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from fdtrain.channel.section import ChannelConfig
 from fdtrain.errors import InputError
+from fdtrain.execution import Execution
 from fdtrain.explain import check, explain
 from fdtrain.measure import MEASURES, measure_of
 from fdtrain.models import ModelConfig
@@ -122,6 +123,7 @@ class Config(Section):
         default=None, description="Messages that do not arrive while training; left out: all do."
     )
     checkpoint: Checkpoint = Field(default=Checkpoint(), description="Checkpoints.")
+    execution: Execution = Field(default=Execution(), description="What only the cost depends on.")
 
     @model_validator(mode="before")
     @classmethod
@@ -237,6 +239,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     content = read_mapping(path)
     if "axes" in content:
         raise InputError(f"{path}: is a sweep, not a configuration; give it to fdtrain sweep")
+    if "scaling" in content:
+        raise InputError(f"{path}: is a scaling study, not a configuration; give it to fdtrain scale")
     for override in overrides:
         apply_override(content, override)
     return from_mapping(content, source=str(path), base=path.parent)

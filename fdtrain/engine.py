@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain import states
+from fdtrain.arrays import zeros
 from fdtrain.channel.links import Links
 from fdtrain.channel.wire import LossyWire
 from fdtrain.errors import MessageTimeoutError
 from fdtrain.graph import Neighbourhood
-from fdtrain.layers.waves import by_node
+from fdtrain.layers.gcnn import Gcnn
 from fdtrain.ledger import Ledger
 from fdtrain.losses import Objective
 from fdtrain.mixing import Mixing
 from fdtrain.networks import Network
 from fdtrain.optim.base import Optimizer, SampleOptimizer
 from fdtrain.partition import ExchangePlan
-from fdtrain.passes import Pass, Rows
+from fdtrain.passes import Pass, Rows, compiles
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule
 from fdtrain.snapshot import Snapshot
@@ -32,8 +33,13 @@ from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Wire
 
+if TYPE_CHECKING:
+    from fdtrain.compiled import CompiledPass
+
 Array = NDArray[np.float64]
+Kernel = Literal["auto", "numba", "numpy"]  # how passes are computed
 _MINIBATCHES = "mini-batches"
+PORTION = 4096  # nodes that are updated at once
 
 
 class Engine:
@@ -50,26 +56,28 @@ class Engine:
         theta: Array,
         turn: Turn | None = None,
         links: Links | None = None,
+        kernel: Kernel = "auto",
     ) -> None:
         """`theta` [n, p] are the nodes' initial parameters; call :meth:`rewire` before anything else.
 
         `turn` is where forward passes turn back; by default at the gradient of a :class:`Loss`.
         `links` are what messages of training may be lost on; by default they all arrive.
+        `kernel` is ``"numpy"`` for passes that are not compiled.
         """
         self.model, self.network, self.loss = model, network, loss
         self.turn = turn or LocalLoss(loss)
         self.optimizer, self.mixing, self.transport = optimizer, mixing, transport
-        self.links = links
+        self.links, self.kernel = links, kernel
         self.n = len(theta)
         self.t = 0  # mini-batches so far
-        self.theta = theta.copy()
-        self.grad = np.zeros_like(self.theta)
-        self.state = optimizer.init(theta)
+        self.state = states.apart(optimizer.init(theta)) if len(theta) > PORTION else optimizer.init(theta)
+        self.theta = optimizer.theta(self.state)
+        self.grad = zeros(*self.theta.shape)
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes
         self.wire: Wire | None = None
-        self._theta_views = model.arrange(self.theta)
-        self._passes: dict[tuple[str, Schedule], Pass] = {}
+        self.plan: ExchangePlan | None = None  # of the present topology
+        self._passes: dict[tuple[str, Schedule], Pass | CompiledPass] = {}
 
     def rewire(self, hood: Neighbourhood, programme: Sequence[tuple[str, Schedule]]) -> None:
         """Take a new topology, of which this rank knows `hood`; `programme` is what will run on it.
@@ -80,10 +88,12 @@ class Engine:
             InputError: a node has no row of S (isolated, under a normalised shift).
         """
         self.settle()
-        plan = ExchangePlan.of(hood, self.transport.rank)
+        self.transport.forget()
+        plan = self.plan = ExchangePlan.of(hood, self.transport.rank)
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
-        self.wire = Wire(plan, max(widths))
-        if self.links is not None:
+        if self.links is None:
+            self.wire = Wire(plan, max(widths), numbered=True)
+        else:
             self.links.rewire(hood, plan.own)
             self.wire = LossyWire(plan, max(widths), self.links)
         wiring = self.network.rewire(hood, self.wire, self.mixing, self.transport)
@@ -97,8 +107,10 @@ class Engine:
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
             if key not in self._passes:
-                self._passes[key] = Pass(self.model, self.loss, self.turn, *key, self.n)
-            self._passes[key].bind(self.wire, wiring.sums(key[1]), self._theta_views, self._outgoing, take)
+                parts = self.model, self.network, self.loss, self.turn, self.optimizer
+                self._passes[key] = make_pass(*parts, *key, self.n, self.kernel)
+            pass_ = self._passes[key]
+            pass_.bind(self.wire, wiring.sums(key[1]), self.theta, self.grad, self._outgoing, take)
 
     def minibatch(self, schedule: Schedule, samples: Rows) -> Array:
         """Train on the B samples; return Σ_b ℓ_i before the update, [n].
@@ -119,20 +131,36 @@ class Engine:
         if not schedule.trains:
             return loss
         if not (self.optimizer.mixes_gradient and schedule.exchange == "after_batch"):  # then it was sent
-            pass_.tape.gradient(self.grad)
+            pass_.gradient(self.grad)
         if not self.optimizer.by_sample:
-            self.state = self.optimizer.step(self.grad, self._incoming(pass_.mixed), self.state)
+            self._step(pass_)
         if self.links is not None and self.links.down.any():
             self.state = states.select(before, self.state, self.links.down)
-        np.copyto(self.theta, self.optimizer.theta(self.state))
+        theta = self.optimizer.theta(self.state)
+        if theta is not self.theta:
+            np.copyto(self.theta, theta)
         return loss
 
-    def _outgoing(self, pass_: Pass, wave: int | None, out: Array) -> None:
+    def _step(self, pass_: Pass | CompiledPass) -> None:
+        """Update; many nodes in portions, into the state that there is, so that no more memory is needed."""
+        if self.n <= PORTION or self.links is not None:
+            mixed = self._incoming(pass_.mixed(0, self.n))
+            self.state = self.optimizer.step(self.grad, mixed, self.state)
+            return
+        after = self.state
+        for first in range(0, self.n, PORTION):
+            stop = min(first + PORTION, self.n)
+            part = states.rows(self.state, first, stop)
+            made = self.optimizer.step(self.grad[first:stop], pass_.mixed(first, stop), part)
+            after = states.put(self.state, made, first, stop)
+        self.state = after
+
+    def _outgoing(self, pass_: Pass | CompiledPass, wave: int | None, out: Array) -> None:
         if wave is not None and pass_.schedule.mixes_samples:
             self._outgoing_by_sample(pass_, wave, out)
             return
         if self.optimizer.mixes_gradient:
-            pass_.tape.gradient(self.grad, wave)
+            pass_.gradient(self.grad, wave)
         rows = self.optimizer.outgoing(self.state, self.grad)
         if self.links is None or self.links.weights is None:
             out[...] = rows
@@ -145,10 +173,10 @@ class Engine:
             return mixed
         return self.links.weights.receive(mixed, self.links.down)
 
-    def _outgoing_by_sample(self, pass_: Pass, wave: int, out: Array) -> None:
+    def _outgoing_by_sample(self, pass_: Pass | CompiledPass, wave: int, out: Array) -> None:
         n, w, _ = out.shape
         gradients = out if len(self.optimizer.travels) == 1 else np.empty((n, w, self.theta.shape[1]))
-        pass_.tape.by_sample(wave, gradients)
+        cast(Pass, pass_).tape.by_sample(wave, gradients)
         for sample in range(w):
             gradient = gradients[:, sample]
             rows = self.optimizer.outgoing(self.state, gradient)
@@ -165,11 +193,15 @@ class Engine:
 
     def finished(self, schedule: Schedule) -> Array:
         """What the nodes made of the samples that were inferred last, [n, B, ·]: outputs, or decisions."""
-        return by_node(self._passes["test", schedule].output, schedule.batch)
+        return self._passes["test", schedule].finished()
 
     def layouts(self, schedule: Schedule) -> list[Layout]:
         """The rounds of a training `schedule` as they go over the wire."""
-        return [step.compiled.layout for step in self._passes["train", schedule].steps]
+        return self._passes["train", schedule].layouts()
+
+    def exchange(self, schedule: Schedule) -> None:
+        """The messages of a training `schedule`, without arithmetic."""
+        self._passes["train", schedule].exchange(self.transport)
 
     def settle(self) -> Ledger:
         """Enter the rounds that went over the wire since the last call into the ledger, and return it."""
@@ -218,7 +250,7 @@ class Engine:
             self.transport.sent_bytes - self.ledger.physical_bytes,
         )
 
-    def _run(self, pass_: Pass, samples: Rows) -> Array:
+    def _run(self, pass_: Pass | CompiledPass, samples: Rows) -> Array:
         pass_.load(samples)
         try:
             pass_.run(self.transport)
@@ -226,3 +258,22 @@ class Engine:
             late.add_note(pass_.where())
             raise
         return pass_.per_node_loss()
+
+
+def make_pass(
+    model: Program,
+    network: Network,
+    loss: Objective,
+    turn: Turn,
+    optimizer: Optimizer[Any],
+    phase: str,
+    schedule: Schedule,
+    n: int,
+    kernel: Kernel,
+) -> Pass | CompiledPass:
+    """A pass for n nodes, compiled where it can be and the `kernel` does not say otherwise."""
+    if kernel != "numpy" and compiles(model, loss, turn, network, by_sample=optimizer.by_sample):
+        from fdtrain.compiled import CompiledPass
+
+        return CompiledPass(cast(Gcnn, model), phase, schedule, n)
+    return Pass(model, loss, turn, phase, schedule, n)

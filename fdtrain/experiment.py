@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import reference
+from fdtrain import partition, reference
 from fdtrain.channel.spec import Channel
 from fdtrain.config import Config
 from fdtrain.errors import InputError
+from fdtrain.footprint import Footprint, Share, footprint, shares_of
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.measure import measure_of
@@ -25,6 +26,7 @@ from fdtrain.optim.plugin import Plugin
 from fdtrain.optim.rates import Rate, Scaled
 from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
 from fdtrain.oracles import Oracle, Rule
+from fdtrain.passes import compiles
 from fdtrain.problems import make_problem
 from fdtrain.profile import Profile, profiled
 from fdtrain.service import Critic, EpochRow, Host, Plateau, Topology
@@ -33,6 +35,7 @@ from fdtrain.team import Team
 from fdtrain.topology.ahead import Ahead
 from fdtrain.topology.service import TopologyService
 from fdtrain.training import train
+from fdtrain.turns import LocalLoss, make_turn
 
 Array = NDArray[np.float64]
 
@@ -63,6 +66,17 @@ class Experiment:
         train, _ = self.data.dataset(graph)
         return Samples(train.x[chosen], train.y[chosen])
 
+    def footprint(self, ranks: int, job: Job | None = None) -> Footprint:
+        """The memory of a run on so many ranks; `job`: this experiment's, if not another."""
+        return footprint(job or self.job, self.shares(ranks))
+
+    def shares(self, ranks: int) -> list[Share]:
+        """What each of so many ranks has of the first network."""
+        owner = self.owners(self.topology, ranks)
+        if owner is None:
+            owner = partition.block(self.nodes, ranks)
+        return shares_of(self.topology.graph(0), owner, ranks)
+
     def host(
         self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None, job: Job | None = None
     ) -> Host:
@@ -72,7 +86,15 @@ class Experiment:
         topology, every, job = self.topology, self.job.redraw_every, job or self.job
         if every is not None and isinstance(topology, TopologyService):
             topology = Ahead(topology, every, job.epochs * job.minibatches)
-        return Host(job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic())
+        owner = self.owners(self.topology, ranks)
+        return Host(job, topology, self.data, self.theta, ranks, on_epoch, plateau, self.critic(), owner)
+
+    def owners(self, topology: Topology, ranks: int) -> NDArray[np.int64] | None:
+        """The rank [V] of every node of a `topology`, as the configuration wants it; None: blocks."""
+        partition = self.config.execution.partition
+        if partition.kind == "block":
+            return None
+        return partition.owners(topology.graph(0), ranks, self.config.seed)
 
 
 def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
@@ -117,8 +139,17 @@ def build(config: Config, *, allow_plugins: bool = False) -> Experiment:
         measure=measure_of(config.task.kind),
         log_every=training.log_every or None,
         critic=problem.critic_kind,
+        kernel=config.execution.kernel,
+        transport=config.execution.transport,
         channel=_channel(config, optimizer, len(problem.initial())),
     )
+    turn = make_turn(job.critic, lambda report: report) or LocalLoss(job.loss)
+    parts = job.model, job.loss, turn, job.network
+    if job.kernel == "numba" and not compiles(*parts, by_sample=optimizer.by_sample):
+        raise InputError(
+            f"execution.kernel: numba is for the passes of node regression with one update per mini-batch, and not for "
+            f"{config.task.kind} as it is set; use auto"
+        )
     replace(job).programme  # noqa: B018 - a schedule that is too long is refused here
     return Experiment(
         config,

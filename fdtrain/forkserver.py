@@ -38,13 +38,12 @@ MAX_FILES = 250
 WARM = (
     "fdtrain.worker",
     "fdtrain.bench_orders",
+    "fdtrain.compiled",
     "fdtrain.layers.gcnn",
     "fdtrain.optim.dsgd",
     "numpy.ma",  # by np.unique
 )
-PREPARATIONS: tuple[
-    str, ...
-] = ()  # "module:function" of what else to do before there are ranks, such as loading kernels
+PREPARATIONS = ("fdtrain.kernels.loop:warm",)  # "module:function" of what else to do before there are ranks
 _SIZE = 4  # bytes of the length before what a stub says
 _SLOW = 60.0  # seconds for a stub to say what it wants, on a machine that has far too much to do
 _LAST_WAIT = 2.0  # seconds for those that were killed to be gone

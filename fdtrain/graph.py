@@ -48,15 +48,21 @@ class Graph:
         if nodes < 1:
             raise InputError(f"graph: needs at least 1 node, found {nodes}")
         pairs = _pairs(edges)
-        values = np.ones(len(pairs)) if weights is None else _reals(_array(weights, "weights"), "weights")
-        if values.ndim != 1:
+        values = None if weights is None else _reals(_array(weights, "weights"), "weights")
+        if values is not None and values.ndim != 1:
             raise InputError(f"weights: must have the shape [M], found {list(values.shape)}")
-        if len(values) != len(pairs):
+        if values is not None and len(values) != len(pairs):
             raise InputError(f"graph: {len(pairs)} edges but {len(values)} weights")
-        _check_edges(nodes, pairs, values)
-        rows = np.concatenate([pairs[:, 0], pairs[:, 1]])
-        cols = np.concatenate([pairs[:, 1], pairs[:, 0]])
-        return _from_directed(nodes, rows, cols, np.concatenate([values, values]), labels, positions)
+        _check_ends(nodes, pairs)
+        small = _small(max(nodes, 2 * len(pairs)))
+        rows = np.concatenate([pairs[:, 0], pairs[:, 1]], dtype=small, casting="same_kind")
+        cols = np.concatenate([pairs[:, 1], pairs[:, 0]], dtype=small, casting="same_kind")
+        both = None if values is None else np.concatenate([values, values])
+        graph = _from_directed(nodes, rows, cols, both, labels, positions)
+        graph._check_once()
+        if values is not None:
+            _check_weights(pairs, values)
+        return graph
 
     @classmethod
     def from_adjacency(
@@ -119,9 +125,12 @@ class Graph:
 
     @property
     def reverse_weights(self) -> NDArray[np.float64]:
-        """A_ji for every stored A_ij, [2 |E|]."""
-        order = np.lexsort((self.rows, self.indices))  # the transposed pattern is the same pattern
-        return self.weights[order]
+        """A_ji for every stored A_ij, [2 |E|]: ``weights`` itself where all are equal; not to be written to."""
+        if len(self.weights) == 0 or (self.weights == self.weights[0]).all():
+            return self.weights
+        transposed: Any = self.adjacency().tocsc()  # the transposed pattern is the same pattern
+        reverse: NDArray[np.float64] = transposed.data
+        return reverse
 
     def neighbours(self, node: int) -> NDArray[np.int64]:
         """N(i), ascending."""
@@ -154,6 +163,16 @@ class Graph:
         stay = np.isin(keys, edges.min(axis=1) * self.num_nodes + edges.max(axis=1))
         indptr = np.concatenate([[0], np.cumsum(stay)])[self.indptr]
         return Graph(indptr, self.indices[stay], self.weights[stay], self.labels, self.positions)
+
+    def _check_once(self) -> None:
+        """Raise an InputError where an edge is stored twice."""
+        again = self.indices[1:] == self.indices[:-1]
+        starts = self.indptr[1:-1]
+        again[starts[(starts > 0) & (starts < len(self.indices))] - 1] = False  # equal, but of two rows
+        if again.any():
+            place = int(np.flatnonzero(again)[0])
+            i, j = int(np.searchsorted(self.indptr, place, side="right")) - 1, int(self.indices[place])
+            raise InputError(f"graph: edge ({i}, {j}) is listed more than once; keep one")
 
     def components(self) -> int:
         """The number of connected components."""
@@ -199,21 +218,19 @@ def _pairs(edges: ArrayLike) -> NDArray[np.int64]:
     return found.astype(np.int64)
 
 
-def _check_edges(nodes: int, pairs: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-    outside = np.flatnonzero((pairs < 0).any(axis=1) | (pairs >= nodes).any(axis=1))
-    if len(outside):
-        i, j = pairs[outside[0]]
+def _check_ends(nodes: int, pairs: NDArray[np.int64]) -> None:
+    if not len(pairs):
+        return
+    if pairs.min() < 0 or pairs.max() >= nodes:
+        i, j = pairs[((pairs < 0) | (pairs >= nodes)).any(axis=1)][0]
         raise InputError(f"graph: edge ({i}, {j}) names a node outside 0 … {nodes - 1}")
     loops = np.flatnonzero(pairs[:, 0] == pairs[:, 1])
     if len(loops):
-        raise InputError(
-            f"graph: edge ({pairs[loops[0], 0]}, {pairs[loops[0], 0]}) is a self-loop; remove it"
-        )
-    keys = pairs.min(axis=1) * nodes + pairs.max(axis=1)
-    unique, counts = np.unique(keys, return_counts=True)
-    if (counts > 1).any():
-        key = int(unique[counts > 1][0])
-        raise InputError(f"graph: edge ({key // nodes}, {key % nodes}) is listed more than once; keep one")
+        i = pairs[loops[0], 0]
+        raise InputError(f"graph: edge ({i}, {i}) is a self-loop; remove it")
+
+
+def _check_weights(pairs: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     bad = np.flatnonzero(~np.isfinite(values) | (values == 0))
     if len(bad):
         i, j = pairs[bad[0]]
@@ -222,20 +239,33 @@ def _check_edges(nodes: int, pairs: NDArray[np.int64], values: NDArray[np.float6
         )
 
 
+def _small(largest: int) -> Any:
+    """The integers that hold numbers up to `largest`: half the memory where they are few."""
+    return np.int32 if largest < 2**31 else np.int64
+
+
 def _from_directed(
     nodes: int,
-    rows: NDArray[np.int64],
-    cols: NDArray[np.int64],
-    values: NDArray[np.float64],
+    rows: NDArray[Any],
+    cols: NDArray[Any],
+    values: NDArray[np.float64] | None,
     labels: tuple[str, ...] | None,
     positions: NDArray[np.float64] | None,
 ) -> Graph:
+    """The graph of directed edges of a symmetric pattern, in any order; `values` None: all weigh 1."""
+    from scipy.sparse import coo_array
+
     if labels is not None and len(labels) != nodes:
         raise InputError(f"labels: need one for each of {nodes} nodes, found {len(labels)}")
-    order = np.lexsort((cols, rows))
-    indptr = np.zeros(nodes + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=nodes), out=indptr[1:])
-    return Graph(indptr, cols[order], values[order], labels, positions)
+    small = _small(max(nodes, len(rows)))
+    data = np.ones(len(rows), dtype=np.int8) if values is None else values
+    # Two passes over rows of the transposed matrix and back, each a sort by counting, leave the columns in order.
+    ends = cols.astype(small, copy=False), rows.astype(small, copy=False)
+    A: Any = coo_array((data, ends), shape=(nodes, nodes))
+    A.has_canonical_format = True  # duplicates are not to be summed
+    by_row = A.tocsr().tocsc()
+    weights = np.ones(len(rows)) if values is None else by_row.data
+    return Graph(by_row.indptr.astype(np.int64), by_row.indices.astype(np.int64), weights, labels, positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,14 +292,19 @@ class Neighbourhood:
 
 def neighbourhoods(graph: Graph, owner: NDArray[np.int64], ranks: int) -> list[Neighbourhood]:
     """Cut `graph` into one :class:`Neighbourhood` per rank; `owner` [V] is the rank of each node."""
-    degrees, reverse = graph.degrees, graph.reverse_weights
+    degrees, weights, reverse = graph.degrees, graph.weights, graph.reverse_weights
     cuts = []
     for rank in range(ranks):
         ids = np.flatnonzero(owner == rank)
         indptr = np.zeros(len(ids) + 1, dtype=np.int64)
         np.cumsum(degrees[ids], out=indptr[1:])
-        starts = graph.indptr[ids] - indptr[:-1]
-        take = np.repeat(starts, degrees[ids]) + np.arange(indptr[-1])
-        indices = graph.indices[take]
-        cuts.append(Neighbourhood(ids, indptr, indices, graph.weights[take], reverse[take], owner[indices]))
+        take: NDArray[np.int64] | slice
+        if len(ids) and ids[-1] - ids[0] == len(ids) - 1:  # consecutive numbers: views
+            take = slice(int(graph.indptr[ids[0]]), int(graph.indptr[ids[-1] + 1]))
+        else:
+            starts = graph.indptr[ids] - indptr[:-1]
+            take = np.repeat(starts, degrees[ids]) + np.arange(indptr[-1])
+        indices, received = graph.indices[take], weights[take]
+        sent = received if reverse is weights else reverse[take]
+        cuts.append(Neighbourhood(ids, indptr, indices, received, sent, owner[indices]))
     return cuts

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.channel.links import Links
 from fdtrain.channel.spec import Channel
+from fdtrain.engine import Kernel
 from fdtrain.losses import Objective
 from fdtrain.measure import MSE, Measure
 from fdtrain.mixing import Mixing
@@ -20,6 +21,7 @@ from fdtrain.optim.base import Optimizer
 from fdtrain.programs import Program
 from fdtrain.schedule import Schedule, build
 from fdtrain.schemes import SCHEMES, Slices
+from fdtrain.transport.base import Kind
 from fdtrain.turns import CriticKind
 
 
@@ -51,6 +53,9 @@ class Job:
     save_every: int | None = (
         None  # mini-batches after which rank 0 hears all that is needed to go on from there
     )
+    kernel: Kernel = "auto"
+    transport: Kind | Literal["auto"] = "auto"
+    unsaved: str = ""  # why nothing is saved where a run is stopped, in words; empty: everything is
     done: int = 0  # mini-batches after which the run goes on, because an earlier one saved what is needed
 
     @property

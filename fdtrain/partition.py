@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,19 +48,36 @@ class ExchangePlan:
         """The plan of `rank`, which hosts the nodes of `hood`."""
         n = hood.num_nodes
         own = np.repeat(np.arange(n), hood.degrees)
-        remote = hood.owners != rank
-        ghost_keys = np.unique(
-            np.stack([hood.owners[remote], hood.indices[remote]]), axis=1
-        )  # by rank, then number
-        columns = np.empty(len(hood.indices), dtype=np.int64)
-        columns[~remote] = np.searchsorted(hood.ids, hood.indices[~remote])
-        order = np.argsort(ghost_keys[1], kind="stable")
-        place = np.searchsorted(ghost_keys[1], hood.indices[remote], sorter=order)
-        columns[remote] = n + order[place]
-        peers = []
-        for peer in np.unique(ghost_keys[0]):
-            first, last = np.searchsorted(ghost_keys[0], [peer, peer + 1])
-            rows = np.unique(own[hood.owners == peer])
-            peers.append(Peer(int(peer), rows, slice(n + int(first), n + int(last))))
-        seen = n + ghost_keys.shape[1]
-        return cls(n, seen, hood.indptr, columns, own, tuple(peers), hood.degrees)
+        remote = np.flatnonzero(hood.owners != rank)
+        ghosts, owners = _ghosts(hood.indices[remote], hood.owners[remote])
+        known = np.concatenate([hood.ids, ghosts])
+        row = np.empty(int(known.max(initial=-1)) + 1, dtype=np.int32 if len(known) < 2**31 else np.int64)
+        row[known] = np.arange(len(known))  # of every global number that this rank sees
+        columns = row[hood.indices].astype(np.int64)
+        firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+        stops = [*firsts[1:].tolist(), len(ghosts)][: len(firsts)]
+        by_owner = remote[np.argsort(_short(hood.owners[remote]), kind="stable")]
+        ends = np.searchsorted(hood.owners[by_owner], owners[firsts], side="right").tolist()
+        peers, begin = list[Peer](), 0
+        for first, stop, end in zip(firsts.tolist(), stops, ends, strict=True):
+            waited_for = own[by_owner[begin:end]]  # ascending
+            rows = waited_for[np.diff(waited_for, prepend=-1) > 0]
+            peers.append(Peer(int(owners[first]), rows, slice(n + first, n + stop)))
+            begin = end
+        return cls(n, len(known), hood.indptr, columns, own, tuple(peers), hood.degrees)
+
+
+def _ghosts(numbers: Index, owners: Index) -> tuple[Index, Index]:
+    """The global numbers [m] of neighbours on other ranks, each once, by rank and number; and the rank of each."""
+    owner = np.full(int(numbers.max(initial=-1)) + 1, -1, dtype=np.int32)
+    owner[numbers] = owners
+    ghosts = np.flatnonzero(owner >= 0)
+    order = np.argsort(_short(owner[ghosts]), kind="stable")
+    ghosts = ghosts[order]
+    return ghosts, owner[ghosts].astype(np.int64)
+
+
+def _short(ranks: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in 16 bits, where they fit: a stable sort of those takes linear time."""
+    fits = not len(ranks) or int(ranks.max()) < 2**16
+    return ranks.astype(np.uint16) if fits else ranks

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdtrain.aggregate import WeightedSum
+from fdtrain.layers.gcnn import Gcnn
 from fdtrain.layers.waves import by_node, by_wave
-from fdtrain.losses import Objective
-from fdtrain.networks import Sums
+from fdtrain.losses import Objective, SquaredError
+from fdtrain.networks import Network, ShiftNetwork, Sums
 from fdtrain.programs import Program, check_outline, offsets
 from fdtrain.rounds import Field, Round
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
-from fdtrain.turns import Turn
+from fdtrain.turns import LocalLoss, Turn
 from fdtrain.wire import Layout, Payload, Wire
 
 Array = NDArray[np.float64]
@@ -35,6 +36,9 @@ class Rows(NamedTuple):
     y: Array  # [n, N, g_L]
     channels: Array | None = (
         None  # [2, m, N], H_ij and H_ji of every edge, where samples have links of their own
+    )
+    order: NDArray[np.int64] | None = (
+        None  # [B], the samples that are used, in this order; None: all as they are
     )
 
 
@@ -78,8 +82,7 @@ class _Totals:
 class Pass:
     """One schedule on the n nodes of a rank. Its arrays are made once; :meth:`bind` connects them to a topology.
 
-    ``mixed`` [n, travelling] is what the optimizer mixes, after the last round: summed over the waves, where each has a
-    consensus of its own, and over their samples, where those have and are not taken one by one.
+    This one is for any program; :mod:`fdtrain.compiled` has a faster one for some.
     """
 
     def __init__(
@@ -94,8 +97,9 @@ class Pass:
         self.input = np.zeros((len(waves), n, waves[0], model.inputs))  # x^0
         self.output = np.zeros((len(waves), n, waves[0], turn.width(model.outputs)))  # what is measured
         self.label: Array | None = None
-        self.mixed = np.zeros((n, schedule.travelling if schedule.trains else 0))
-        self._current: Array = self.mixed  # what the last step of consensus gave
+        along = schedule.exchange == "along"
+        self._mixed = np.zeros((n, schedule.travelling if schedule.trains and not along else 0))
+        self._current: Array = self._mixed  # what the last step of consensus gave
         self._z = np.zeros((n, waves[0], model.outputs))
         self.tape = model.tape(n, waves, trains=schedule.trains)
 
@@ -106,6 +110,8 @@ class Pass:
             ValueError: arrays of another shape.
         """
         x, y, batch = samples.x, samples.y, self.schedule.batch
+        if samples.order is not None:
+            x, y = x[:, samples.order], y[:, samples.order]
         if x.shape[:2] != (self.n, batch) or y.shape[:2] != x.shape[:2]:
             raise ValueError(f"samples {x.shape}, {y.shape}: need {self.n} nodes and {batch} samples")
         by_wave(x, self.input)
@@ -124,8 +130,9 @@ class Pass:
         self,
         wire: Wire,
         sums: Sums,
-        theta: Any,
-        outgoing: Callable[[Pass, int | None, Array], None],
+        theta: Array,
+        grad: Array,
+        outgoing: Callable[[Any, int | None, Array], None],
         take: Callable[[Array], None] | None = None,
     ) -> None:
         """Compile the rounds.
@@ -133,12 +140,13 @@ class Pass:
         Args:
             wire: the exchange on this topology.
             sums: its weighted sums.
-            theta: the parameters as the model arranges them; read anew in every mini-batch.
+            theta: the parameters [n, p]; read anew in every mini-batch.
+            grad: where the gradient is wanted [n, p]; :meth:`gradient` writes it there.
             outgoing: writes the rows to be mixed [n, travelling], of a wave where each has a consensus of its own, and
                 then of every sample [n, w, travelling], where those are mixed apart.
             take: called with the mixed rows of every wave's samples [n, w, travelling], which are then not added up.
         """
-        self._outgoing, self._sums, self._theta = partial(outgoing, self), sums, theta
+        self._outgoing, self._sums, self._theta = partial(outgoing, self), sums, self.model.arrange(theta)
         self._wire = wire
         self._take = take or self._add_up
         along = self.schedule.exchange == "along"
@@ -156,7 +164,7 @@ class Pass:
         """Go through the rounds."""
         if self.schedule.exchange == "along":
             self._outgoing(None, self._incoming[: self.n])
-        self.mixed.fill(0.0)
+        self._mixed.fill(0.0)
         for place, ((produce, layout, sums, consume), arguments, round_) in enumerate(self.steps):
             self.place = place
             for action, argument in zip(produce, arguments, strict=True):
@@ -169,13 +177,35 @@ class Pass:
                 action(argument)
         if self.schedule.exchange == "along":
             self._wire.settle(self._incoming)
-            np.copyto(self.mixed, self._sums.mixing(self._incoming))
+
+    def gradient(self, out: Array, wave: int | None = None) -> None:
+        """The local gradient, summed over the mini-batch or one of its waves, to `out` [n, p]."""
+        self.tape.gradient(out, wave)
+
+    def mixed(self, first: int, stop: int) -> Array:
+        """Of the nodes `first` … `stop` − 1 what the optimizer mixes, after the last round, [stop − first, travelling]:
+        summed over the waves, where each has a consensus of its own, and over their samples, where those have and are
+        not taken one by one."""
+        if self.schedule.exchange == "along":
+            return self._sums.mixing.of(self._incoming, first, stop)
+        return self._mixed[first:stop]
 
     def where(self) -> str:
         """The round that is under way, in words."""
-        words = ", ".join(_in_words(field) for field in self.schedule.rounds[self.place].fields)
-        test = " of the test" if self.phase == "test" else ""
-        return f"round {self.place + 1} of {len(self.steps)}{test} ({words})"
+        return in_words(self.schedule, self.phase, self.place)
+
+    def finished(self) -> Array:
+        """What the nodes made of the samples, [n, B, ·]: outputs, or decisions."""
+        return by_node(self.output, self.schedule.batch)
+
+    def layouts(self) -> list[Layout]:
+        """The rounds as they go over the wire."""
+        return [step.compiled.layout for step in self.steps]
+
+    def exchange(self, transport: Transport) -> None:
+        """The messages of all rounds, without arithmetic."""
+        for layout in self.layouts():
+            layout.exchange(transport)
 
     def _role(self, field: Field) -> tuple[str, int, int, int]:
         """What fields have in common that share their actions."""
@@ -257,7 +287,7 @@ class Pass:
         if self.schedule.mixes_samples:
             return self._consensus_of_samples(k, field, layout, totals)
         own, total = layout.fields[k][: self.n], totals.of(self._sums.mixing, k)
-        mixed, last = self.mixed, field.step == self.schedule.consensus
+        mixed, last = self._mixed, field.step == self.schedule.consensus
         per_wave = self.schedule.exchange == "after_wave"
 
         def produce(wave: int) -> None:
@@ -309,7 +339,7 @@ class Pass:
 
     def _add_up(self, total: Array) -> None:
         for sample in range(total.shape[1]):
-            np.add(self.mixed, total[:, sample], self.mixed)
+            np.add(self._mixed, total[:, sample], self._mixed)
 
     def _slice(self, k: int, field: Field, layout: Layout, totals: _Totals) -> tuple[Action, Action]:
         n, width, rows = self.n, field.width, layout.fields[k]
@@ -352,10 +382,28 @@ class Pass:
         return own, received, gather
 
 
-def _in_words(field: Field) -> str:
+def in_words(schedule: Schedule, phase: str, place: int) -> str:
+    """A round of a schedule."""
+    words = ", ".join(_field_in_words(field) for field in schedule.rounds[place].fields)
+    test = " of the test" if phase == "test" else ""
+    return f"round {place + 1} of {len(schedule.rounds)}{test} ({words})"
+
+
+def _field_in_words(field: Field) -> str:
     match field.kind:
         case "slice":
             return f"parameters {field.start} to {field.start + field.width - 1}"
         case "consensus":
             return f"parameters, consensus {field.step}"
     return f"{field.kind} of layer {field.layer}, wave {field.wave + 1}"
+
+
+def compiles(model: Program, loss: Objective, turn: Turn, network: Network, *, by_sample: bool) -> bool:
+    """Whether :class:`fdtrain.compiled.CompiledPass` can do what :class:`Pass` does."""
+    return (
+        isinstance(model, Gcnn)
+        and isinstance(loss, SquaredError)
+        and isinstance(turn, LocalLoss)
+        and isinstance(network, ShiftNetwork)
+        and not by_sample
+    )

@@ -119,8 +119,9 @@ def cut_back(run: Path, before: Mapping[str, Sequence[Any]]) -> None:
 
 def identity(experiment: Experiment) -> dict[str, Any]:
     """What a run has to have in common with the one that wrote a checkpoint: the configuration, but for that of
-    checkpoints, and the content of the files that it names."""
-    settings = experiment.config.model_dump(mode="json", exclude={"checkpoint"})
+    checkpoints and for who hosts whom over what transport, and the content of the files that it names."""
+    exclude: dict[str, Any] = {"checkpoint": True, "execution": {"partition", "transport"}}
+    settings = experiment.config.model_dump(mode="json", exclude=exclude)
     plain = dict(checkpoint.items(settings))
     files = {}
     for key, value in plain.items():

@@ -100,6 +100,47 @@ def select(old: State, new: State, down: NDArray[np.bool_]) -> State:
     return chosen
 
 
+def apart(state: State) -> State:
+    """The state, with a copy where two places hold the same array: one can then be written without the other."""
+    seen: list[NDArray[Any]] = []
+
+    def own(_: str, value: Any) -> Any:
+        if _is_scalar(value):
+            return value
+        found = value.copy() if any(np.may_share_memory(value, other) for other in seen) else value
+        seen.append(found)
+        return found
+
+    made: State = mapped(own, "state", state)
+    return made
+
+
+def rows(state: State, first: int, stop: int) -> State:
+    """The state of the nodes `first` … `stop` − 1: views of its arrays."""
+    part: State = mapped(lambda _, value: value if _is_scalar(value) else value[first:stop], "state", state)
+    return part
+
+
+def put(state: State, part: State, first: int, stop: int) -> State:
+    """`state` with the rows of `part` at the nodes `first` … `stop` − 1, in the arrays that it has, and its scalars.
+
+    Raises:
+        InputError: the two states do not have the same form.
+    """
+
+    scalars: dict[str, Scalar] = {}
+
+    def write(where: str, value: Any, new: Any) -> None:
+        if _is_scalar(new):
+            scalars[where] = new
+        else:
+            value[...] = new
+
+    mapped(write, "state", rows(state, first, stop), part)
+    whole: State = mapped(lambda where, value: scalars.get(where, value), "state", state)
+    return whole
+
+
 def check_same(first: Any, second: Any, name: str = "state") -> None:
     """Check that two states have the same form: a checkpoint is read into the form of a new state.
 

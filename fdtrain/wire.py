@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.arrays import zeros
 from fdtrain.partition import ExchangePlan
 from fdtrain.rounds import Round
 from fdtrain.transport.base import Message, Transport
@@ -34,24 +35,21 @@ class Layout:
     are the columns of field k.
     """
 
-    def __init__(self, plan: ExchangePlan, payload: Payload, store: Array) -> None:
-        self.payload = payload
+    def __init__(
+        self, plan: ExchangePlan, payload: Payload, store: Array, outbox: Outbox, number: int | None = None
+    ) -> None:
+        """Lay the rows out in `store`, and what is packed in the `outbox`; `number` is for the transport."""
+        self.payload, self.number = payload, number
         self.exchanges = 0  # how often this layout went over the wire
         width = sum(width for _, width in payload.fields)
         self.rows = store[: plan.seen * width].reshape(plan.seen, width)
         self.fields = self.split(self.rows)
-        self._own = self.rows[: plan.nodes]
-        self._packed: list[tuple[NDArray[np.int64], Array]] = []
-        buffers: dict[bytes, Array] = {}
-        self.sends: list[Message] = []
-        for peer in plan.peers:
-            key = peer.rows.tobytes()
-            if key not in buffers and len(peer.rows) == plan.nodes:
-                buffers[key] = self._own
-            elif key not in buffers:
-                buffers[key] = np.empty((len(peer.rows), width))
-                self._packed.append((peer.rows, buffers[key]))
-            self.sends.append((peer.rank, buffers[key]))
+        self._own, self._rows = self.rows[: plan.nodes], outbox.rows
+        self._outbox = outbox.store[: len(outbox.rows) * width].reshape(len(outbox.rows), width)
+        buffers = [self._own if part is None else self._outbox[part] for part in outbox.parts]
+        self.sends: list[Message] = [
+            (peer.rank, buffer) for peer, buffer in zip(plan.peers, buffers, strict=True)
+        ]
         self.receives: list[Message] = [(peer.rank, self.rows[peer.ghosts]) for peer in plan.peers]
 
     def split(self, rows: Array) -> list[Array]:
@@ -62,7 +60,7 @@ class Layout:
     def exchange(self, transport: Transport, round_: Round | None = None) -> None:
         """Send the own rows to every peer that waits for them, and receive the ghosts'; in `round_` of a schedule."""
         self._pack()
-        transport.post(self.sends, self.receives)
+        transport.post(self.sends, self.receives, self.number)
         transport.complete()
         self.exchanges += 1
 
@@ -73,23 +71,55 @@ class Layout:
         transport.complete()
 
     def _pack(self) -> None:
-        for rows, buffer in self._packed:
-            self._own.take(rows, 0, buffer, "clip")
+        if len(self._rows):
+            self._own.take(self._rows, 0, self._outbox, "clip")
+
+
+class Outbox:
+    """Where rows of a rank's nodes are packed for its peers: once for all who wait for the same, and not at all for
+    those who wait for every row."""
+
+    def __init__(self, plan: ExchangePlan, max_width: int) -> None:
+        """`max_width`: the largest message of all layouts, numbers per node."""
+        places: dict[bytes, slice | None] = {}
+        packed: list[NDArray[np.int64]] = []
+        self.parts: list[
+            slice | None
+        ] = []  # of every peer: its part of ``rows``; None: all own rows, unpacked
+        size = 0
+        for peer in plan.peers:
+            key = peer.rows.tobytes()
+            if key not in places and len(peer.rows) == plan.nodes:
+                places[key] = None
+            elif key not in places:
+                places[key] = slice(size, size + len(peer.rows))
+                packed.append(peer.rows)
+                size += len(peer.rows)
+            self.parts.append(places[key])
+        self.rows = np.concatenate([*packed, np.zeros(0, dtype=np.int64)])
+        self.store = zeros(size * max_width)
 
 
 class Wire:
     """The layouts of one topology. They share their memory: a round is used up before the next one begins."""
 
-    def __init__(self, plan: ExchangePlan, max_width: int) -> None:
-        """`max_width`: the largest message of all payloads to come, numbers per node."""
+    def __init__(self, plan: ExchangePlan, max_width: int, *, numbered: bool = False) -> None:
+        """`max_width`: the largest message of all payloads to come, numbers per node.
+
+        `numbered`: whether the layouts are the only ones of the transport that have numbers, and are made in the same
+        order on all ranks.
+        """
         self.plan = plan
         self.layouts: dict[Payload, Layout] = {}
-        self._store = np.zeros(plan.seen * max_width)
+        self.store = zeros(plan.seen * max_width)
+        self.outbox = Outbox(plan, max_width)
+        self._numbered = numbered
 
     def layout(self, payload: Payload) -> Layout:
         """The layout of a round with this payload."""
         if payload not in self.layouts:
-            self.layouts[payload] = Layout(self.plan, payload, self._store)
+            number = len(self.layouts) if self._numbered else None
+            self.layouts[payload] = Layout(self.plan, payload, self.store, self.outbox, number)
         return self.layouts[payload]
 
     def settle(self, rows: Array) -> None:

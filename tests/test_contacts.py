@@ -246,7 +246,7 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"columns": ["start", "i", "j"]}, "topology.columns: must have"),
     ({"columns": "time,i,j"}, "topology.columns"),
     ({"after_end": "stop"}, "topology.after_end"),
-    ({"nodes": 0}, "topology.nodes: must be a number from 1 to 1,000,000, or a list of names"),
+    ({"nodes": 0}, "topology.nodes: must be a number from 1 to 10,000,000, or a list of names"),
     ({"nodes": []}, "topology.nodes: must be different names"),
     ({"nodes": ["a", "a"]}, "topology.nodes: must be different names"),
     ({"nodes": [1, "1"]}, "topology.nodes: must be different names"),

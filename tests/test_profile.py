@@ -159,8 +159,8 @@ def test_topologies_and_tests_are_seen(folder: Path) -> None:
 
 
 def test_bytes_are_those_of_the_ledger(tmp_path: Path) -> None:
-    """All mini-batches are kept, so the rounds' bytes are all there are."""
-    finished = run(settings(), ranks=2, out=tmp_path / "run", profile=10**6, verify=False)
+    """All mini-batches are kept, and no teacher talks, so the rounds' bytes are all there are."""
+    finished = run(settings("task.online=true"), ranks=2, out=tmp_path / "run", profile=10**6, verify=False)
     folder = tmp_path / "run" / "profile"
     rounds = [event for event in spans(read(folder / "trace.json")) if event["cat"] == "round"]
     assert sum(event["args"]["bytes"] for event in rounds) == finished.ledger.physical_bytes

@@ -17,11 +17,9 @@ from fdtrain.wire import Layout, Payload, Wire
 class LossyLayout(Layout):
     """A layout whose rows [n + m, width] are the own nodes' and, one of every link, what is heard on it."""
 
-    def __init__(
-        self, plan: ExchangePlan, payload: Payload, store: Array, below: Layout, senders: Index, links: Links
-    ) -> None:
-        """`below` exchanges the rows; `senders` [m] are the places of the links' senders among its rows."""
-        super().__init__(replace(plan, peers=()), payload, store)
+    def __init__(self, above: Wire, payload: Payload, below: Layout, senders: Index, links: Links) -> None:
+        """A layout of the wire `above`; `below` exchanges its rows, in which `senders` [m] are those of the links."""
+        super().__init__(above.plan, payload, above.store, above.outbox)
         self._below, self._senders, self._links = below, senders, links
 
     def exchange(self, transport: Transport, round_: Round | None = None) -> None:
@@ -44,15 +42,13 @@ class LossyWire(Wire):
 
     def __init__(self, plan: ExchangePlan, max_width: int, links: Links) -> None:
         n, m = plan.nodes, len(plan.columns)
-        super().__init__(replace(plan, seen=n + m, columns=n + np.arange(m)), max_width)
-        self._below, self._senders, self._links = Wire(plan, max_width), plan.columns, links
+        super().__init__(replace(plan, seen=n + m, columns=n + np.arange(m), peers=()), max_width)
+        self._below, self._senders, self._links = Wire(plan, max_width, numbered=True), plan.columns, links
 
     def layout(self, payload: Payload) -> Layout:
         if payload not in self.layouts:
             below = self._below.layout(payload)
-            self.layouts[payload] = LossyLayout(
-                self.plan, payload, self._store, below, self._senders, self._links
-            )
+            self.layouts[payload] = LossyLayout(self, payload, below, self._senders, self._links)
         return self.layouts[payload]
 
     def settle(self, rows: Array) -> None:

@@ -14,6 +14,8 @@ from fdtrain import config, resources
 from fdtrain.commands.options import ConfigArgument, OverridesArgument, PluginsOption, load_experiment
 from fdtrain.config import Config
 from fdtrain.errors import InputError
+from fdtrain.experiment import Experiment
+from fdtrain.jobs import count_ranks
 from fdtrain.outputs import check_file
 from fdtrain.problems import make_topology
 from fdtrain.progress import make_console
@@ -29,10 +31,14 @@ def plan(
     config_name: ConfigArgument,
     overrides: OverridesArgument = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds to show; the middle is left out.")] = 24,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="Also show what so many ranks host, and send each other.")
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
     allow_plugins: PluginsOption = False,
 ) -> int:
-    """Show the rounds of a mini-batch, what rides in each, and what they cost, without running anything."""
+    """Show the rounds of a mini-batch, what rides in each, and what they cost in messages and memory, without running
+    anything."""
     from fdtrain.timeline import render
 
     if figure is not None:
@@ -42,13 +48,40 @@ def plan(
         raise InputError("plan: training.mode centralized sends nothing; set it to distributed")
     job = experiment.job
     schedule = job.schedule(job.batch)
-    make_console().print(render(schedule, rounds, job.optimizer.travels, job.beside(schedule)))
+    if ranks is not None and ranks > experiment.nodes:
+        raise InputError(
+            f"--ranks: {ranks}, but the network has only {experiment.nodes} nodes; use at most as many"
+        )
+    console = make_console()
+    console.print(render(schedule, rounds, job.optimizer.travels, job.beside(schedule)))
+    if ranks is not None:
+        from fdtrain import placement
+
+        graph, partition = experiment.topology.graph(0), experiment.config.execution.partition
+        owner = partition.owners(graph, ranks, experiment.config.seed)
+        console.print()
+        console.print(placement.render(partition.kind, placement.shares(graph, owner, ranks), schedule))
+    console.print()
+    console.print(_memory(experiment, ranks or count_ranks("auto", experiment, None)))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 
         draw_schedule(schedule, figure)
         print(f"drawn into {figure}")
     return 0
+
+
+def _memory(experiment: Experiment, ranks: int) -> Table:
+    """What a run takes."""
+    from fdtrain.footprint import table_of
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column(f"memory on {ranks:,} rank{'s' * (ranks != 1)}", no_wrap=True)
+    table.add_column("of a rank", justify="right", no_wrap=True)
+    table.add_column("of all", justify="right", no_wrap=True)
+    for line in table_of(experiment.footprint(ranks)):
+        table.add_row(*line)
+    return table
 
 
 def topology(

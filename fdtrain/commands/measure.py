@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from fdtrain import config, resources
 from fdtrain.commands.options import (
     ConfigArgument,
     OverridesArgument,
@@ -67,7 +68,8 @@ def cost(
 def bench(
     context: typer.Context,
     what: Annotated[
-        Literal["rounds", "epochs", "minibatches", "start"], typer.Argument(help="What to measure.")
+        Literal["rounds", "epochs", "minibatches", "start", "topology", "partitions"],
+        typer.Argument(help="What to measure."),
     ],
     config_name: ConfigArgument = "quickstart",
     overrides: OverridesArgument = None,
@@ -76,13 +78,15 @@ def bench(
     allow_plugins: PluginsOption = False,
 ) -> int:
     """Measure: rounds of training against bare exchanges, epochs against plain NumPy, whole mini-batches of streamed
-    data, the start of the ranks."""
+    data, the start of the ranks, new topologies; and what ranks send each other under every partition of the nodes."""
     from fdtrain.bench import Benchmark
 
+    if what == "topology":
+        return _bench_topology(context, config_name, overrides, ranks, repeats)
     experiment = load_experiment(config_name, overrides, allow_plugins=allow_plugins)
     if experiment.config.training.mode == "centralized":
         raise InputError("bench: needs training.mode: distributed")
-    if experiment.job.streamed != (what == "minibatches") and what != "start":
+    if experiment.job.streamed != (what == "minibatches") and what not in ("start", "partitions"):
         needs = "streamed data" if what == "minibatches" else "a static topology and a fixed data set"
         raise InputError(f"bench {what}: needs {needs}; see fdtrain bench --help")
     team: Team | None = context.obj
@@ -91,6 +95,10 @@ def bench(
         benchmark = Benchmark(experiment, team)
         if what == "start":
             observer.note(benchmark.start(launched_at()))
+        elif what == "partitions":
+            from fdtrain.bench_networks import partitions
+
+            observer.note(partitions(experiment, team))
         else:
             measured = {
                 "rounds": benchmark.rounds,
@@ -100,4 +108,20 @@ def bench(
             observer.note(measured[what](repeats))
 
     on_ranks(count_ranks(ranks, experiment, team), team, repeated(context), None, work)
+    return 0
+
+
+def _bench_topology(
+    context: typer.Context, config_name: str, overrides: list[str] | None, ranks: str, repeats: int
+) -> int:
+    """Without the rest of the experiment: its data are not needed."""
+    from fdtrain.bench_networks import Drawing, topology
+
+    drawing = Drawing.of(config.load(resources.find_config(config_name), overrides or []))
+    team: Team | None = context.obj
+
+    def work(team: Team, observer: Observer) -> None:
+        observer.note(topology(drawing, team, repeats))
+
+    on_ranks(count_ranks(ranks, drawing, team), team, repeated(context), None, work)
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fdtrain.profile.recorder import Recorder
-from fdtrain.transport.base import Control, Message, Transport
+from fdtrain.transport.base import Control, Kind, Message, Transport
 
 
 class ProfiledTransport:
@@ -14,18 +14,43 @@ class ProfiledTransport:
 
     def __init__(self, inner: Transport, recorder: Recorder) -> None:
         self.inner, self.recorder = inner, recorder
-        self.rank, self.size = inner.rank, inner.size
+        self.rank, self.size, self.kinds = inner.rank, inner.size, inner.kinds
         self._opened = False  # a round, by this
         self._count()
 
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+    @property
+    def kind(self) -> Kind:
+        """The inner one's."""
+        return self.inner.kind
+
+    @kind.setter
+    def kind(self, kind: Kind) -> None:
+        self.inner.kind = kind
+
+    def native(self) -> None:
+        """Compiled code does not exchange: every round is to be seen."""
+
+    def prepare(self, sends: Sequence[Message], receives: Sequence[Message], number: int) -> Any:
+        return self.inner.prepare(sends, receives, number)
+
+    def drive(self, advance: Callable[[], tuple[bool, int]], waits_for: Callable[[int], Any]) -> None:
+        self.inner.drive(advance, waits_for)
+
+    def count(self, rounds: int, sends: int, size: int) -> None:
+        self.inner.count(rounds, sends, size)
+        self._count()
+
+    def forget(self) -> None:
+        self.inner.forget()
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         recorder, before = self.recorder, self.sent_bytes
         if recorder.in_round:
             recorder.mark("pack")
         else:
             recorder.open_round(None)
             self._opened = True
-        self.inner.post(sends, receives)
+        self.inner.post(sends, receives, number)
         recorder.mark("post")
         recorder.place = "compute"
         self._count()

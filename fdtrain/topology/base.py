@@ -14,7 +14,7 @@ from fdtrain.errors import InputError
 from fdtrain.graph import Graph
 from fdtrain.section import Section
 
-MAX_NODES = 1_000_000
+MAX_NODES = 10_000_000
 MAX_EDGES = 50_000_000  # expected, of a random graph
 MOST = 1e9  # metres, seconds, or metres per second
 RANDOM_KINDS = ("barabasi_albert", "erdos_renyi", "watts_strogatz", "random_geometric", "random_regular")

@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, Union
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, Strict, field_validator, model_validator
 
 from fdtrain.graph import Graph
 from fdtrain.topology.base import MAX_EDGES, MAX_NODES, DrawnSource, Nodes, Probability, require
 from fdtrain.topology.files import named_networks, networkx, read_graph, resolve
+from fdtrain.topology.random_graphs import (
+    NETWORKX_NODES,
+    along_curve,
+    attached_edges,
+    gnp_edges,
+    near_pairs,
+    regular_edges,
+    rewired_edges,
+)
+
+_FEW = f"small enough for {MAX_EDGES:,} edges"
 
 
 class BarabasiAlbert(DrawnSource):
@@ -24,9 +34,12 @@ class BarabasiAlbert(DrawnSource):
     @model_validator(mode="after")
     def _check(self) -> Self:
         require(self.m < self.nodes, "m", self.m, f"less than nodes = {self.nodes}")
+        require(self.nodes * self.m <= MAX_EDGES, "m", self.m, _FEW)
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
+        if self.nodes > NETWORKX_NODES:
+            return Graph.from_edges(self.nodes, attached_edges(self.nodes, self.m, rng))
         return _graph(networkx().barabasi_albert_graph(self.nodes, self.m, seed=rng))
 
 
@@ -58,22 +71,21 @@ class ErdosRenyi(DrawnSource):
         if (self.p is None) == (self.mean_degree is None):
             found = "neither" if self.p is None else "both"
             raise ValueError(f"p, mean_degree: give exactly one of the two, found {found}")
-        few = f"small enough for {MAX_EDGES:,} edges"
         if self.mean_degree is not None:
             high = self.mean_degree[1] if isinstance(self.mean_degree, tuple) else self.mean_degree
             require(high <= self.nodes - 1, "mean_degree", high, f"at most nodes − 1 = {self.nodes - 1}")
-            require(high * self.nodes / 2 <= MAX_EDGES, "mean_degree", high, few)
+            require(high * self.nodes / 2 <= MAX_EDGES, "mean_degree", high, _FEW)
         if self.p is not None:
-            require(self.p * self.nodes * (self.nodes - 1) / 2 <= MAX_EDGES, "p", self.p, few)
+            require(self.p * self.nodes * (self.nodes - 1) / 2 <= MAX_EDGES, "p", self.p, _FEW)
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
         mean = rng.uniform(*self.mean_degree) if isinstance(self.mean_degree, tuple) else self.mean_degree
         p = self.p if mean is None else mean / max(self.nodes - 1, 1)
         assert p is not None
-        if p < 1e-15:  # networkx divides by log(1 − p); below, no edge comes up anyway
+        if p < 1e-15:  # log(1 − p) would be 0; below, no edge comes up anyway
             p = 0.0
-        return _graph(networkx().fast_gnp_random_graph(self.nodes, p, seed=rng))
+        return Graph.from_edges(self.nodes, gnp_edges(self.nodes, p, rng))
 
 
 class WattsStrogatz(DrawnSource):
@@ -88,23 +100,36 @@ class WattsStrogatz(DrawnSource):
     def _check(self) -> Self:
         require(self.k <= self.nodes, "k", self.k, f"at most nodes = {self.nodes}")
         require(self.k % 2 == 0, "k", self.k, "even: k/2 neighbours on either side")
+        require(self.nodes * self.k / 2 <= MAX_EDGES, "k", self.k, _FEW)
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
+        if self.nodes > max(NETWORKX_NODES, self.k):
+            return Graph.from_edges(self.nodes, rewired_edges(self.nodes, self.k, self.p, rng))
         return _graph(networkx().watts_strogatz_graph(self.nodes, self.k, self.p, seed=rng))
 
 
 class RandomGeometric(DrawnSource):
-    """Nodes uniform in the unit square, linked within `radius` (Gilbert, J. SIAM 9, 1961)."""
+    """Nodes uniform in the unit square, linked within `radius` (Gilbert, J. SIAM 9, 1961).
+
+    More than 10 000 are numbered along a Z-order curve, so that neighbours are near each other in memory, and on ranks.
+    """
 
     kind: Literal["random_geometric"] = "random_geometric"
     nodes: Nodes
     radius: float = Field(description="Range of a node in the unit square.", gt=0, le=1.5)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        near = min(np.pi * self.radius**2, 1.0)  # at most, of all others
+        require(near * self.nodes * (self.nodes - 1) / 2 <= MAX_EDGES, "radius", self.radius, _FEW)
+        return self
+
     def draw(self, rng: np.random.Generator) -> Graph:
-        found = networkx().random_geometric_graph(self.nodes, self.radius, seed=rng)
-        positions = np.array([found.nodes[i]["pos"] for i in range(self.nodes)], dtype=np.float64)
-        return _graph(found, positions)
+        positions = rng.random((self.nodes, 2))
+        if self.nodes > NETWORKX_NODES:
+            positions = positions[along_curve(positions)]
+        return Graph.from_edges(self.nodes, near_pairs(positions, self.radius), positions=positions)
 
 
 class RandomRegular(DrawnSource):
@@ -120,9 +145,12 @@ class RandomRegular(DrawnSource):
         if self.nodes * self.degree % 2:
             found = f"{self.nodes} · {self.degree}"
             raise ValueError(f"degree: nodes · degree must be even, found {found}; make one of them even")
+        require(self.nodes * self.degree / 2 <= MAX_EDGES, "degree", self.degree, _FEW)
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
+        if self.nodes > max(NETWORKX_NODES, 2 * self.degree):
+            return Graph.from_edges(self.nodes, regular_edges(self.nodes, self.degree, rng))
         nx = networkx()
         if 2 * self.degree < self.nodes:
             return _graph(nx.random_regular_graph(self.degree, self.nodes, seed=rng))
@@ -147,9 +175,14 @@ class Grid(DrawnSource):
         return self
 
     def draw(self, rng: np.random.Generator) -> Graph:
-        found = networkx().grid_2d_graph(self.rows, self.cols, periodic=self.periodic)
-        cells = np.array(list(found.edges), dtype=np.int64).reshape(-1, 2, 2)  # [|E|, end, row and column]
-        return Graph.from_edges(self.rows * self.cols, cells[:, :, 0] * self.cols + cells[:, :, 1])
+        number = np.arange(self.rows * self.cols).reshape(self.rows, self.cols)
+        links = [(number[:-1], number[1:]), (number[:, :-1], number[:, 1:])]
+        if self.periodic and self.rows > 2:
+            links.append((number[-1], number[0]))
+        if self.periodic and self.cols > 2:
+            links.append((number[:, -1], number[:, 0]))
+        ends = (np.concatenate([pair[end].reshape(-1) for pair in links]) for end in (0, 1))
+        return Graph.from_edges(number.size, np.stack(list(ends), axis=1))
 
 
 class Ring(DrawnSource):
@@ -159,7 +192,8 @@ class Ring(DrawnSource):
     nodes: int = Field(description="|V|, the number of nodes.", ge=3, le=MAX_NODES)
 
     def draw(self, rng: np.random.Generator) -> Graph:
-        return _graph(networkx().cycle_graph(self.nodes))
+        i = np.arange(self.nodes)
+        return Graph.from_edges(self.nodes, np.stack([i, (i + 1) % self.nodes], axis=1))
 
 
 class Star(DrawnSource):
@@ -169,7 +203,8 @@ class Star(DrawnSource):
     nodes: int = Field(description="|V|, the number of nodes, the middle included.", ge=2, le=MAX_NODES)
 
     def draw(self, rng: np.random.Generator) -> Graph:
-        return _graph(networkx().star_graph(self.nodes - 1))
+        others = np.arange(1, self.nodes)
+        return Graph.from_edges(self.nodes, np.stack([np.zeros_like(others), others], axis=1))
 
 
 class PathGraph(DrawnSource):
@@ -179,7 +214,8 @@ class PathGraph(DrawnSource):
     nodes: Nodes
 
     def draw(self, rng: np.random.Generator) -> Graph:
-        return _graph(networkx().path_graph(self.nodes))
+        i = np.arange(self.nodes - 1)
+        return Graph.from_edges(self.nodes, np.stack([i, i + 1], axis=1))
 
 
 class Complete(DrawnSource):
@@ -189,7 +225,7 @@ class Complete(DrawnSource):
     nodes: int = Field(description="|V|, the number of nodes.", ge=1, le=10_000)
 
     def draw(self, rng: np.random.Generator) -> Graph:
-        return _graph(networkx().complete_graph(self.nodes))
+        return Graph.from_edges(self.nodes, np.stack(np.triu_indices(self.nodes, 1), axis=1))
 
 
 class FileSource(DrawnSource):
@@ -227,7 +263,7 @@ Network = Union[  # noqa: UP007 - one kind per line
 NetworkConfig = Annotated[Network, Field(discriminator="kind")]
 
 
-def _graph(found: Any, positions: NDArray[np.float64] | None = None) -> Graph:
+def _graph(found: Any) -> Graph:
     """A networkx graph on 0 … V−1 as a :class:`Graph`."""
     edges = np.array(list(found.edges), dtype=np.int64).reshape(-1, 2)
-    return Graph.from_edges(found.number_of_nodes(), edges, positions=positions)
+    return Graph.from_edges(found.number_of_nodes(), edges)

@@ -14,6 +14,7 @@ from fdtrain.topology.base import DrawnSource, MovingSource, Source, Trajectory,
 from fdtrain.topology.spectrum import spectral_gap
 
 DIAMETER_LIMIT = 2000  # nodes; all-pairs distances take V² memory
+GAP_LIMIT = 50_000  # nodes; with more, the gap may be so small that the eigensolver takes minutes
 
 
 class TopologyService:
@@ -144,14 +145,25 @@ def diameter(graph: Graph) -> int | None:
 
 def _clustering(graph: Graph) -> float:
     """Mean over the nodes of closed pairs of neighbours / pairs of neighbours (0 for a degree below 2)."""
-    A = _pattern(graph)
-    closed = np.asarray((A @ A).multiply(A).sum(axis=1)).reshape(-1)  # 2 · triangles at each node
-    pairs = graph.degrees * (graph.degrees - 1)
-    return float(np.mean(closed / np.maximum(pairs, 1)))
+    from scipy.sparse import csr_array
+
+    rows, degrees = graph.rows, graph.degrees
+    ends = degrees[rows], degrees[graph.indices]
+    up = (ends[0] < ends[1]) | ((ends[0] == ends[1]) & (rows < graph.indices))
+    indptr = np.concatenate([[0], np.cumsum(up)])[graph.indptr]
+    # Every edge once, from the end of the lower degree: no node has many, and each triangle is a → b → c, a → c.
+    U: Any = csr_array((np.ones(int(up.sum())), graph.indices[up], indptr), shape=(len(degrees),) * 2)
+    through = (U @ U).multiply(U)  # paths a → b → c beside a → c
+    triangles = through.sum(axis=1) + through.sum(axis=0) + (U.T @ U).multiply(U).sum(axis=1)
+    pairs = degrees * (degrees - 1)
+    return float(np.mean(2.0 * np.asarray(triangles).reshape(-1) / np.maximum(pairs, 1)))
 
 
 def _mixing_gap(graph: Graph) -> float | None:
-    """The spectral gap of Metropolis mixing: W_ij = 1 / (1 + max(d_i, d_j)) on the edges, rows that sum to 1."""
+    """The spectral gap of Metropolis mixing: W_ij = 1 / (1 + max(d_i, d_j)) on the edges, rows that sum to 1; None
+    where nodes are too many."""
+    if graph.num_nodes > GAP_LIMIT:
+        return None
     from scipy.sparse import diags_array
 
     degrees = graph.degrees

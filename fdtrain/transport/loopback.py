@@ -6,13 +6,13 @@ import math
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
 from fdtrain.errors import MessageTimeoutError
-from fdtrain.transport.base import Message
+from fdtrain.transport.base import Kind, Message
 
 
 class LoopbackHub:
@@ -90,20 +90,36 @@ class LoopbackHub:
 class LoopbackTransport:
     """The data plane of one rank; a message is copied when it is posted, as a network would."""
 
+    kinds: tuple[Kind, ...] = ("point_to_point",)
+
     def __init__(self, hub: LoopbackHub, rank: int) -> None:
         self._hub, self.rank, self.size = hub, rank, hub.size
+        self.kind: Kind = "point_to_point"
         self.rounds = 0
         self.sends = 0
         self.sent_bytes = 0
         self._receives: Sequence[Message] = ()
 
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+    def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         for peer, buffer in sends:
             self._hub.put(("data", self.rank, peer), (self.rounds, buffer.copy()))
             self.sent_bytes += buffer.nbytes
         self.sends += len(sends)
         self.rounds += 1
         self._receives = receives
+
+    def forget(self) -> None: ...
+
+    def native(self) -> None: ...
+
+    def prepare(self, sends: Sequence[Message], receives: Sequence[Message], number: int) -> NoReturn:
+        raise NotImplementedError("threads keep no exchanges")
+
+    def drive(self, advance: Callable[[], tuple[bool, int]], waits_for: Callable[[int], Any]) -> NoReturn:
+        raise NotImplementedError("threads exchange in Python")
+
+    def count(self, rounds: int, sends: int, size: int) -> None:
+        self.rounds += rounds
 
     def complete(self) -> None:
         for peer, buffer in self._receives:

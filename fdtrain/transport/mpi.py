@@ -15,9 +15,13 @@ import numpy as np
 from mpi4py import MPI
 
 from fdtrain.errors import MessageTimeoutError
-from fdtrain.transport.base import Message
+from fdtrain.transport import persistent
+from fdtrain.transport.base import Kind, Message
+from fdtrain.transport.persistent import Native, Prepared
 
-TAG_LIMIT = 32_768  # every MPI supports tags up to 32767
+TAG_LIMIT = (
+    16_384  # of rounds; from there on tags are numbers of exchanges. Every MPI supports tags up to 32767
+)
 _PATIENCE = 500  # polls between two looks at the clock
 _LEAP = 1.0  # seconds: more of them between two looks at the clock were spent asleep, and count as so many
 _LONG = 1.0  # seconds of waiting for neighbours that are not usual
@@ -48,7 +52,9 @@ class MpiTransport:
     ``on_late`` is called before a missing message becomes an error. Waits are short here: none sleeps that is not long.
     """
 
-    def __init__(self, comm: MPI.Comm, deadline: float = 300.0) -> None:
+    kinds: tuple[Kind, ...] = ("persistent", "neighbourhood", "point_to_point")
+
+    def __init__(self, comm: MPI.Intracomm, deadline: float = 300.0) -> None:
         """Use a communicator that nobody else uses; `deadline`: seconds until a missing message is an error."""
         self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
@@ -56,18 +62,70 @@ class MpiTransport:
         self.rounds = 0
         self.sends = 0
         self.sent_bytes = 0
-        self._requests: list[MPI.Request] = []
+        self.kind: Kind = "point_to_point"
+        self._requests: Sequence[MPI.Request] = ()
         self._receives: Sequence[Message] = ()
+        self._prepared: dict[int, Prepared] = {}
+        self._neighbours: MPI.Distgraphcomm | None = None
 
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
-        comm, tag = self.comm, self.rounds % TAG_LIMIT
-        requests = [comm.Irecv(buffer, peer, tag) for peer, buffer in receives]
-        for peer, buffer in sends:
-            requests.append(comm.Isend(buffer, peer, tag))
-            self.sent_bytes += buffer.nbytes
-        self.sends += len(sends)
-        self.rounds += 1
-        self._requests, self._receives = requests, receives
+    def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
+        if number is None or self.kind == "point_to_point":
+            comm, tag = self.comm, self.rounds % TAG_LIMIT
+            requests: list[MPI.Request] = [comm.Irecv(buffer, peer, tag) for peer, buffer in receives]
+            requests += [comm.Isend(buffer, peer, tag) for peer, buffer in sends]
+            self._requests, size = requests, sum(buffer.nbytes for _, buffer in sends)
+        else:
+            prepared = self.prepare(sends, receives, number)
+            MPI.Prequest.Startall(prepared.requests)
+            self._requests, size = prepared.requests, prepared.sent_bytes
+        self.count(1, len(sends), size)
+        self._receives = receives
+
+    def prepare(self, sends: Sequence[Message], receives: Sequence[Message], number: int) -> Prepared:
+        """Exchange `number`, as it is kept. Collectives are made in the same order by all ranks."""
+        if number not in self._prepared:
+            if self.kind == "neighbourhood":
+                if self._neighbours is None:
+                    self._neighbours = persistent.neighbours(self.comm, [peer for peer, _ in sends])
+                made = persistent.neighbourhood(self._neighbours, sends, receives)
+            else:
+                made = persistent.point_to_point(self.comm, sends, receives, TAG_LIMIT + number)
+            self._prepared[number] = made
+        return self._prepared[number]
+
+    def native(self) -> Native | None:
+        return None if self.kind == "point_to_point" else persistent.native()
+
+    def forget(self) -> None:
+        for prepared in self._prepared.values():
+            for request in prepared.requests:
+                request.Free()
+        self._prepared = {}
+        if self._neighbours is not None:
+            self._neighbours.Free()
+            self._neighbours = None
+
+    def count(self, rounds: int, sends: int, size: int) -> None:
+        self.rounds, self.sends, self.sent_bytes = (
+            self.rounds + rounds,
+            self.sends + sends,
+            self.sent_bytes + size,
+        )
+
+    def drive(self, advance: Callable[[], tuple[bool, int]], waits_for: Callable[[int], Prepared]) -> None:
+        clock, last = _Clock(), -1
+        while True:
+            done, place = advance()
+            if done:
+                return
+            if place != last:
+                clock, last = _Clock(), place
+            elif clock.look() > self.deadline:
+                missing = waits_for(place)
+                self._requests, self._receives = missing.requests, missing.receives
+                self._give_up()
+            elif clock.waited > _LONG:
+                time.sleep(0.001)
 
     def complete(self) -> None:
         requests = self._requests
@@ -88,11 +146,11 @@ class MpiTransport:
 
     def _give_up(self) -> None:
         self.on_late()
-        late = [
-            peer
-            for (peer, _), request in zip(self._receives, self._requests, strict=False)
-            if not request.Test()
-        ]
+        if self.kind == "neighbourhood" and len(self._requests) == 1:  # they all are one request
+            late = [peer for peer, _ in self._receives]
+        else:
+            pairs = zip(self._receives, self._requests, strict=False)
+            late = [peer for (peer, _), request in pairs if not request.Test()]
         raise MessageTimeoutError(
             f"no message within {self.deadline:g} s from rank(s) {late or '(own sends pending)'} "
             f"in round {self.rounds - 1} of all"
