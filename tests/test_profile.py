@@ -272,11 +272,14 @@ def test_a_run_that_fails_leaves_the_timelines_of_its_ranks(
 
     monkeypatch.setattr(Layout, "exchange", fail)
     with pytest.raises(RuntimeError, match="caught fire"):
-        run(settings(), out=tmp_path / "run", profile=KEPT, verify=False)
+        run(settings(), ranks=2, out=tmp_path / "run", profile=KEPT, verify=False)
     assert Layout.exchange is fail
     folder = tmp_path / "run" / "profile"
-    events = read(trace.file_of(folder, 0))
-    check_format(events)
-    check_nesting(events)
-    assert sum(event["cat"] == "round" for event in spans(events)) == 20
+    seen = 0
+    for rank in range(2):
+        events = read(trace.file_of(folder, rank))
+        check_format(events)
+        check_nesting(events)
+        seen += sum(event["cat"] == "round" for event in spans(events))
+    assert seen >= 20
     assert not (folder / "summary.csv").exists()
