@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 export OMP_NUM_THREADS := 1
 
-.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-links bench-start long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-fig2c paper-fig2c-short ceiling-fig2c paper-table1 study-topologies study-loss study-bursts study-speed study-recovery studies-unreliable scale chaos wheel clean
+.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-links bench-start bench-topology bench-partitions long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-fig2c paper-fig2c-short ceiling-fig2c paper-table1 study-topologies study-loss study-bursts study-speed study-recovery studies-unreliable scale chaos wheel clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-bench: bench-pure bench-packed bench-channels bench-links bench-start
+bench: bench-pure bench-packed bench-channels bench-links bench-start bench-topology bench-partitions
 
 # A round of training against a bare exchange of the same bytes: at most 2.0
 bench-pure: $(VENV)/.run
@@ -51,6 +51,17 @@ bench-links: $(VENV)/.run
 # From the command to the first round of 100 ranks: at most 12 s
 bench-start: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench start --ranks pure
+
+# A new topology of a million nodes, from its drawing to the exchange plans: less than a mini-batch on it takes
+bench-topology: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench topology quickstart "topology={kind: random_geometric, nodes: 1000000, radius: 0.0018, connected: false}" --ranks 2 --repeats 5
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench topology quickstart "topology={kind: erdos_renyi, nodes: 1000000, mean_degree: 10, connected: false}" --ranks 2 --repeats 5
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench topology quickstart "topology={kind: barabasi_albert, nodes: 1000000, m: 2}" --ranks 2 --repeats 5
+
+# What 8 ranks send each other when nodes are hosted in blocks, at random, by METIS, by spectral bisection
+bench-partitions: $(VENV)/.run
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench partitions quickstart training.wave=100 task.train_samples=100 "topology={kind: random_geometric, nodes: 2000, radius: 0.05}" --ranks 8
+	timeout $(TIME_LIMIT) $(BIN)/fdtrain bench partitions quickstart training.wave=100 task.train_samples=100 "topology={kind: barabasi_albert, nodes: 2000, m: 2}" --ranks 8
 
 # The published size from a bundle, 1000 epochs at wave 1 and 100, against the matrix recursion: at most 1e-12
 long-bundle: $(VENV)/.dev

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fdtrain import reference, states, stopping
+from fdtrain import reference, scans, states, stopping
 from fdtrain.errors import DivergenceError
 from fdtrain.experiment import Experiment, make_recursion
 from fdtrain.job import Job
@@ -79,9 +79,10 @@ def train_centralized(experiment: Experiment, host: Host, saved: Mapping[str, An
             return
         with np.errstate(all="ignore"):
             host.outcome.node_loss = _test(experiment, host, t - 1, state.theta)
-        host.outcome.theta = np.tile(state.theta, (experiment.nodes, 1))
+        host.outcome.theta = np.broadcast_to(state.theta, (experiment.nodes, len(state.theta)))
         test = job.loss.combine(host.outcome.node_loss)
-        host.enter(EpochRow(epoch + 1, float(np.mean(measures)), test, 0.0, 0, 0, 0, job.measure))
+        row = EpochRow(epoch + 1, float(np.mean(measures)), test, 0.0, 0, 0, 0, job.measure)
+        host.enter(row, scans.largest(state.theta[None]))
         if not np.isfinite(state.theta).all():
             raise _diverged(job, epoch, state.theta)
         measures, unreported, place = [], [], 0

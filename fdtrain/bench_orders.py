@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
+from fdtrain.drawing import Recipe, drawn
 from fdtrain.engine import Engine
 from fdtrain.graph import Graph, Neighbourhood
 from fdtrain.job import Job
 from fdtrain.partition import ExchangePlan
-from fdtrain.passes import Rows
 from fdtrain.team import Team
 from fdtrain.training import Service, make_engine, rewire
 
@@ -38,14 +38,15 @@ def measure(
     count, from one common start to the next; the yardstick runs on rank 0 while the others wait.
     """
     serve = cast(Service, service)
-    engine = _engine(job, team, service)
+    engine, hood = _engine(job, team, service)
     batch = min(job.batch, job.train_samples)
     schedule = job.schedule(batch)
     if job.streamed:
         rows = team.deal(lambda: serve.minibatch(0, np.arange(batch)))
     else:
-        train, _ = team.deal(lambda: serve.dataset())
-        rows = Rows(train.x[:, :batch], train.y[:, :batch])
+        found = team.deal(lambda: serve.dataset())
+        train, _ = drawn(found, job, hood, team) if isinstance(found, Recipe) else found
+        rows = train._replace(order=np.arange(batch))
     timings = []
     for _ in range(repeats + 1):
         start = _together(team)
@@ -61,7 +62,7 @@ def minibatches(job: Job, repeats: int, team: Team, service: Service | None = No
     """An order: seconds of each of so many mini-batches as training has them, with topology and data of their own,
     which rank 0 draws and deals, messages and update."""
     serve = cast(Service, service)
-    engine = _engine(job, team, service)
+    engine, _ = _engine(job, team, service)
     order = team.share(lambda: serve.begin(0))
     seconds = []
     for t, chosen in zip(range(repeats + 1), job.batches(order), strict=False):
@@ -123,12 +124,13 @@ def start(job: Job, team: Team, service: Service | None = None) -> None:
     _together(team)
 
 
-def _engine(job: Job, team: Team, service: Service | None) -> Engine:
+def _engine(job: Job, team: Team, service: Service | None) -> tuple[Engine, Neighbourhood]:
     serve = cast(Service, service)
-    _, theta = team.deal(lambda: serve.parameters())
-    engine = make_engine(job, team, serve, theta)
-    rewire(engine, job, team, team.deal(lambda: serve.neighbourhoods(0)))
-    return engine
+    ids, theta = team.deal(lambda: serve.parameters())
+    engine = make_engine(job, team, serve, np.broadcast_to(theta, (len(ids), theta.shape[1])))
+    hood = team.deal(lambda: serve.neighbourhoods(0))
+    rewire(engine, job, team, hood)
+    return engine, hood
 
 
 def _together(team: Team) -> float:

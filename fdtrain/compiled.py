@@ -55,15 +55,27 @@ class CompiledPass:
         )
         self._own_gradient = schedule.exchange == "after_wave"  # of every wave apart
         self._sum = np.zeros((n, model.num_parameters if self._own_gradient else 0))
-        self._layers, size = _layers(model)
-        parities = 2 if trains and len(schedule.waves) > 1 else 1
+        self._layers, size = _layers(model, trains=trains)
+        parities = 2 if _overlap(schedule) else 1
         self._sizes = np.array(
-            [n, 0, schedule.batch, w, size, parities, model.form == "sender", trains, phase == "test", False],
+            [
+                n,
+                0,
+                schedule.batch,
+                w,
+                size,
+                parities,
+                model.form == "sender",
+                trains,
+                phase == "test",
+                False,
+                True,
+            ],
             np.int64,
         )
         self._work = zeros(parities * n * size * w)
         widest = max(*model.sizes, *(2 * g for g in model.sizes[:-1]))
-        self._scratch = np.zeros((3, widest * w))
+        self._scratch = np.zeros((4, widest * w))
         along = schedule.exchange == "along"
         self._mixed = np.zeros((n, schedule.travelling if trains and not along else 0))
         self._current: Array = self._mixed
@@ -77,11 +89,12 @@ class CompiledPass:
         outgoing: Callable[[Any, int | None, Array], None],
         take: Callable[[Array], None] | None = None,
     ) -> None:
-        """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]."""
+        """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]; where nothing
+        is trained, `theta` may be one row [1, p] for all nodes."""
         self._wire, self._sums, self._outgoing = wire, sums, partial(outgoing, self)
         self._grad = zeros(*grad.shape) if self._own_gradient else grad
         schedule, seen = self.schedule, wire.plan.seen
-        self._sizes[loop.SEEN] = seen
+        self._sizes[loop.SEEN], self._sizes[loop.OWN_THETA] = seen, len(theta) == self.n
         self._incoming = zeros(seen, schedule.travelling if schedule.exchange == "along" else 0)
         self._layouts = [
             wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
@@ -259,13 +272,28 @@ class CompiledPass:
         )
 
 
-def _layers(model: Gcnn) -> tuple[Integers, int]:
+def _layers(model: Gcnn, *, trains: bool) -> tuple[Integers, int]:
     """The table of layers, and how many numbers of a node have to be kept per sample."""
-    rows, size = list[list[int]](), 0
-    for name, part, layer in zip(model.activations, model.offsets, model.convolutions, strict=True):
-        rows.append([layer.g_in, layer.g_out, part.start, size, _ACTIVATIONS[name]])
-        size += layer.left_width + layer.g_out
+    rows, size, receiver = list[list[int]](), 0, model.form == "receiver"
+    for k, (layer, part) in enumerate(zip(model.convolutions, model.offsets, strict=True)):
+        kept = [k > 0, receiver and trains and k < model.depth - 1, True]  # x, a, and σ'(h) or q
+        places = list[int]()
+        for width, is_kept in zip((layer.g_in, layer.g_in, layer.g_out), kept, strict=True):
+            places.append(size if is_kept else -1)
+            size += width * is_kept
+        rows.append([layer.g_in, layer.g_out, part.start, *places, _ACTIVATIONS[model.activations[k]]])
     return np.array(rows, np.int64), size
+
+
+def _overlap(schedule: Schedule) -> bool:
+    """Whether a wave begins before the one before it has ended."""
+    begins, ends = dict[int, int](), dict[int, int]()
+    for place, round_ in enumerate(schedule.rounds):
+        for field in round_.fields:
+            if field.kind in ("features", "backward"):
+                begins.setdefault(field.wave, place)
+                ends[field.wave] = place
+    return any(begins[wave + 1] <= ends[wave] for wave in range(len(schedule.waves) - 1))
 
 
 def _plan(rounds: Sequence[Round], layouts: Sequence[Layout]) -> tuple[Integers, Integers]:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from fdtrain import config as configuration
 from fdtrain.baseline import train_centralized
 from fdtrain.config import Config
-from fdtrain.environment import environment
+from fdtrain.environment import environment, peak_memory
 from fdtrain.errors import InputError, RunFailedError, StoppedError
 from fdtrain.experiment import Experiment, build, run_job
+from fdtrain.footprint import Footprint, available_memory, warning, why_unsaved
 from fdtrain.ledger import Ledger
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.observer import Observer as Observer
@@ -206,10 +207,13 @@ class _Leader:
         self._started = self._training = time.monotonic()
         every = None if directory is None else experiment.config.checkpoint.every
         job = replace(experiment.job, save_every=every, done=0 if saved is None else saved.done)
+        if experiment.config.training.mode == "distributed":
+            job = replace(job, unsaved=why_unsaved(job, experiment.shares(team.size), available_memory()))
         self._host = experiment.host(team.size, self._on_epoch, job)
         self._host.on_minibatches = self._on_minibatches
         self._before = 0  # epochs of an earlier life
         self._resumptions = list[Any]()
+        self._predicted: Footprint | None = None  # memory of a distributed run
 
     def run(self, *, verify: bool, goes_on: bool) -> Run:
         """Do all of it; `goes_on`: not for the first time."""
@@ -223,6 +227,7 @@ class _Leader:
         if host.job.done:
             self._observer.resumed(host.job.done)
         self._tell_what_is_idle()
+        self._tell_of_memory()
         comparisons: list[Comparison] = []
         try:
             if verify and self._saved is None and config.training.mode == "distributed":
@@ -283,9 +288,20 @@ class _Leader:
         for text in job.channel.idle(job.epochs * job.minibatches, graph):
             self._observer.note(f"note: {text}: without effect")
 
+    def _tell_of_memory(self) -> None:
+        experiment, host = self._experiment, self._host
+        if experiment.config.training.mode == "distributed":
+            self._predicted = experiment.footprint(self._team.size, host.job)
+            text = warning(self._predicted, available_memory())
+            if text:
+                self._observer.note(f"note: {text}")
+
     def _verify(self) -> list[Comparison]:
+        verifier = Verifier(self._experiment, self._team)
+        if verifier.left_out:
+            self._observer.note(f"note: {verifier.left_out}")
         try:
-            comparisons = Verifier(self._experiment, self._team).quick()
+            comparisons = verifier.quick()
         except StoppedError as error:
             name = signal.Signals(error.signal).name
             raise StoppedError(f"stopped by {name} before the first mini-batch", error.signal) from None
@@ -347,6 +363,7 @@ class _Leader:
 
     def _write_environment(self, directory: RunDirectory, ended: str) -> None:
         facts = {"outcome": ended, **environment(self._team, time.monotonic() - self._started)}
+        facts["peak_memory"] = peak_memory(self._host.outcome.peaks, self._predicted)
         if self._resumptions:
             facts["resumptions"] = self._resumptions
         write_json(directory.path / "environment.json", facts)
@@ -359,7 +376,7 @@ def _unwritten(path: Path, error: OSError) -> str:
 def _is_asleep(experiment: Experiment, outcome: Outcome) -> bool:
     """Whether an actor that ends in a relu puts out 0 at all nodes of the last graph."""
     output = getattr(experiment.oracle, "output", None)
-    if output is None or not outcome.rows:
+    if output is None or not outcome.rows or not len(outcome.theta):
         return False
     last = experiment.job.minibatches * len(outcome.rows) - 1
     return not output(experiment.topology.graph(last), outcome.theta).any()
@@ -390,6 +407,9 @@ def _write_results(directory: RunDirectory, experiment: Experiment, outcome: Out
     if job.critic is not None and job.redraw_every is not None:
         node_loss = np.empty(0)
     directory.write_ledger(outcome.ledger)
-    directory.write_theta(outcome.theta)
+    if len(outcome.theta):
+        directory.write_theta(outcome.theta)
+    else:  # the ranks were lost before they could hand it in: what an earlier life left belongs to an earlier epoch
+        directory.remove_theta()
     directory.write_network(experiment.topology.graph(minibatches - 1), node_loss)
     directory.write_baselines(experiment.config.model.kind, outcome)

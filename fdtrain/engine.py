@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Kernel = Literal["auto", "numba", "numpy"]  # how passes are computed
 _MINIBATCHES = "mini-batches"
-_PORTION = 4096  # nodes that are updated at once
+PORTION = 4096  # nodes that are updated at once
 
 
 class Engine:
@@ -107,17 +107,10 @@ class Engine:
         take = self._step_by_sample if self.optimizer.by_sample else None
         for key in programme:
             if key not in self._passes:
-                self._passes[key] = self._make_pass(*key)
+                parts = self.model, self.network, self.loss, self.turn, self.optimizer
+                self._passes[key] = make_pass(*parts, *key, self.n, self.kernel)
             pass_ = self._passes[key]
             pass_.bind(self.wire, wiring.sums(key[1]), self.theta, self.grad, self._outgoing, take)
-
-    def _make_pass(self, phase: str, schedule: Schedule) -> Pass | CompiledPass:
-        parts = self.model, self.loss, self.turn, self.network
-        if self.kernel != "numpy" and compiles(*parts, by_sample=self.optimizer.by_sample):
-            from fdtrain.compiled import CompiledPass
-
-            return CompiledPass(cast(Gcnn, self.model), phase, schedule, self.n)
-        return Pass(self.model, self.loss, self.turn, phase, schedule, self.n)
 
     def minibatch(self, schedule: Schedule, samples: Rows) -> Array:
         """Train on the B samples; return Σ_b ℓ_i before the update, [n].
@@ -150,13 +143,13 @@ class Engine:
 
     def _step(self, pass_: Pass | CompiledPass) -> None:
         """Update; many nodes in portions, into the state that there is, so that no more memory is needed."""
-        if self.n <= _PORTION or self.links is not None:
+        if self.n <= PORTION or self.links is not None:
             mixed = self._incoming(pass_.mixed(0, self.n))
             self.state = self.optimizer.step(self.grad, mixed, self.state)
             return
         after = self.state
-        for first in range(0, self.n, _PORTION):
-            stop = min(first + _PORTION, self.n)
+        for first in range(0, self.n, PORTION):
+            stop = min(first + PORTION, self.n)
             part = states.rows(self.state, first, stop)
             made = self.optimizer.step(self.grad[first:stop], pass_.mixed(first, stop), part)
             after = states.put(self.state, made, first, stop)
@@ -265,3 +258,22 @@ class Engine:
             late.add_note(pass_.where())
             raise
         return pass_.per_node_loss()
+
+
+def make_pass(
+    model: Program,
+    network: Network,
+    loss: Objective,
+    turn: Turn,
+    optimizer: Optimizer[Any],
+    phase: str,
+    schedule: Schedule,
+    n: int,
+    kernel: Kernel,
+) -> Pass | CompiledPass:
+    """A pass for n nodes, compiled where it can be and the `kernel` does not say otherwise."""
+    if kernel != "numpy" and compiles(model, loss, turn, network, by_sample=optimizer.by_sample):
+        from fdtrain.compiled import CompiledPass
+
+        return CompiledPass(cast(Gcnn, model), phase, schedule, n)
+    return Pass(model, loss, turn, phase, schedule, n)

@@ -7,10 +7,13 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fdtrain.footprint import Footprint
+from fdtrain.reports import Peak
 from fdtrain.team import Team
 
 
@@ -28,6 +31,17 @@ def environment(team: Team, seconds: float) -> dict[str, Any]:
         "wall_seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def peak_memory(peaks: Sequence[Peak], predicted: Footprint | None) -> dict[str, int]:
+    """The most memory, in bytes, that the processes of the ranks had in use, each at its own time, and what was
+    predicted; as far as that is known. Pages that processes share count in each of them.
+    """
+    found = {} if predicted is None else {"predicted_of_all": predicted.total}
+    if peaks:
+        processes = {(peak.host, peak.process): peak.bytes for peak in peaks}  # ranks may be threads of one
+        found |= {"of_all": sum(processes.values()), "of_largest": max(processes.values())}
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -133,6 +133,8 @@ class _Fixed:
         self.samples = Samples(np.concatenate(x), np.concatenate(y), H)
         self.train_samples = len(self.samples.x)
 
+    def recipe(self, graph: Graph) -> None: ...
+
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         raise NotImplementedError
 

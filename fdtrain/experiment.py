@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import reference
+from fdtrain import partition, reference
 from fdtrain.channel.spec import Channel
 from fdtrain.config import Config
 from fdtrain.errors import InputError
+from fdtrain.footprint import Footprint, Share, footprint, shares_of
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.measure import measure_of
@@ -63,6 +64,17 @@ class Experiment:
             return self.data.minibatch(t, chosen, graph)
         train, _ = self.data.dataset(graph)
         return Samples(train.x[chosen], train.y[chosen])
+
+    def footprint(self, ranks: int, job: Job | None = None) -> Footprint:
+        """The memory of a run on so many ranks; `job`: this experiment's, if not another."""
+        return footprint(job or self.job, self.shares(ranks))
+
+    def shares(self, ranks: int) -> list[Share]:
+        """What each of so many ranks has of the first network."""
+        owner = self.owners(self.topology, ranks)
+        if owner is None:
+            owner = partition.block(self.nodes, ranks)
+        return shares_of(self.topology.graph(0), owner, ranks)
 
     def host(
         self, ranks: int, on_epoch: Callable[[EpochRow], None] | None = None, job: Job | None = None

@@ -55,6 +55,7 @@ class Job:
     )
     kernel: Kernel = "auto"
     transport: Kind | Literal["auto"] = "auto"
+    unsaved: str = ""  # why nothing is saved where a run is stopped, in words; empty: everything is
     done: int = 0  # mini-batches after which the run goes on, because an earlier one saved what is needed
 
     @property

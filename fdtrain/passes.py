@@ -37,7 +37,9 @@ class Rows(NamedTuple):
     channels: Array | None = (
         None  # [2, m, N], H_ij and H_ji of every edge, where samples have links of their own
     )
-    order: NDArray[np.int64] | None = None  # [B], which of the N samples are meant; None: all, as they are
+    order: NDArray[np.int64] | None = (
+        None  # [B], the samples that are used, in this order; None: all as they are
+    )
 
 
 class Compiled(NamedTuple):

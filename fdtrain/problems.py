@@ -252,8 +252,10 @@ def _awake(
             return theta
         z = oracle.output(graph, theta)
         if (z > 0).all():
+            row = theta[:1].copy()
             with np.errstate(all="ignore"):  # what overflows is reported
-                theta[:, actor.offsets[-1]] *= mean / z.mean()
+                row[:, actor.offsets[-1]] *= mean / z.mean()
+            theta = np.broadcast_to(row, theta.shape)
             if not np.isfinite(theta).all():
                 raise InputError(
                     f"task.start: must be a mean of z that parameters can reach, found {mean:g}; lower it"
@@ -274,14 +276,15 @@ def initial_parameters(
     attempt: int = 0,
 ) -> Array:
     """θ [V, p] before training: `given` [p] on all nodes, or a draw, the same on all nodes unless ``per_node``; another
-    one for every `attempt`."""
+    one for every `attempt`. What is the same on all nodes is there once, and cannot be written to."""
     if given is not None:
-        return np.tile(given, (nodes, 1))
-    rows = [
-        _draw_parameters(model, init, rng.generator(seed, "init", attempt, i))
-        for i in range(nodes if init.per_node else 1)
-    ]
-    return np.concatenate(rows * (1 if init.per_node else nodes))
+        return np.broadcast_to(given, (nodes, len(given)))
+    if not init.per_node:
+        row = _draw_parameters(model, init, rng.generator(seed, "init", attempt))
+        return np.broadcast_to(row, (nodes, row.shape[1]))
+    return np.concatenate(
+        [_draw_parameters(model, init, draws) for draws in rng.each(seed, "init", attempt, range(nodes))]
+    )
 
 
 def _draw_parameters(model: Program, init: Init | BiasedInit, draws: np.random.Generator) -> Array:

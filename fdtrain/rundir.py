@@ -296,6 +296,10 @@ class RunDirectory:
         """Write ``theta.npz``: `theta` [V, p]."""
         np.savez(self.path / "theta.npz", theta=theta)
 
+    def remove_theta(self) -> None:
+        """Remove ``theta.npz``, if it is there."""
+        (self.path / "theta.npz").unlink(missing_ok=True)
+
     def write_held_out(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``heldout.npz``, if there is something: the graphs and samples that are tested on."""
         if arrays:

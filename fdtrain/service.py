@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import partition
+from fdtrain import disagreement, partition, scans
+from fdtrain.drawing import Recipe
 from fdtrain.errors import DivergenceError, InputError, RunFailedError, StoppedError
 from fdtrain.graph import Graph, Neighbourhood, neighbourhoods
 from fdtrain.job import Job
@@ -20,11 +21,12 @@ from fdtrain.measure import MSE, Measure
 from fdtrain.memory import Keeper, Memory
 from fdtrain.minibatches import MinibatchRow
 from fdtrain.passes import Rows
+from fdtrain.reports import Diverged, Kind, Log, Peak, Report, Saved, State, Wanted
+from fdtrain.scans import Largest
 from fdtrain.snapshot import Snapshot, cut, join
-from fdtrain.tasks.base import DataService, Samples
+from fdtrain.tasks.base import DataService, Order, Samples
 from fdtrain.topology.ahead import Ahead
 from fdtrain.topology.connectivity import Recorder
-from fdtrain.training import Diverged, Log, Order, Report, Saved, State
 
 Array = NDArray[np.float64]
 
@@ -53,12 +55,15 @@ class Outcome:
     """What a job leaves behind."""
 
     rows: list[EpochRow] = field(default_factory=list)
-    theta: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p]
-    gradient: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p] of the last mini-batch
+    theta: Array = field(default_factory=lambda: np.empty((0, 0)))  # [V, p] final, once all is done
+    gradient: Array = field(
+        default_factory=lambda: np.empty((0, 0))
+    )  # [V, p] of the last mini-batch, likewise
     node_loss: Array = field(default_factory=lambda: np.empty(0))  # [V] each node's, of the test samples
     ledger: Ledger = field(default_factory=Ledger)
     test_baselines: Mapping[str, float] = field(default_factory=dict)  # of other methods
     stopped: str | None = None  # why before the last epoch, if it did not fail
+    peaks: list[Peak] = field(default_factory=list)  # of every rank's memory
 
 
 @dataclass
@@ -128,7 +133,9 @@ class Host:
         self._waves: list[Array] = []  # reports of the mini-batch so far
         self._batch = 0  # its samples
         self.job, self.topology, self.data = job, topology, data
-        self.outcome = Outcome(theta=theta)
+        self.outcome = Outcome()
+        self.kinds: tuple[Kind, ...] = ("theta",)  # what all nodes hand in when all is done
+        self._initial = theta
         self.measure = job.measure
         self.on_minibatches: Callable[[Sequence[MinibatchRow]], None] | None = None
         self.connectivity: Recorder | None = None  # sees the graph of every mini-batch
@@ -143,7 +150,8 @@ class Host:
         self._saved: Sequence[Saved] = ()
 
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
-        return [(ids, self.outcome.theta[ids]) for ids in self._ids]
+        alike = self._initial.strides[0] == 0  # one row, seen as many
+        return [(ids, self._initial[:1] if alike else self._initial[ids]) for ids in self._ids]
 
     def neighbourhoods(self, t: int) -> Sequence[Neighbourhood | None]:
         return self._deal(self.graph(t))
@@ -169,8 +177,12 @@ class Host:
         self._dealt, self._hoods = graph, neighbourhoods(graph, self.owner, len(self._ids))
         return self._hoods
 
-    def dataset(self) -> Sequence[tuple[Rows, Rows]]:
-        train, test = self.data.dataset(self.topology.graph(0))
+    def dataset(self) -> Sequence[tuple[Rows, Rows] | Recipe]:
+        graph = self.topology.graph(0)
+        recipe = self.data.recipe(graph)
+        if recipe is not None:
+            return [recipe] * len(self._ids)
+        train, test = self.data.dataset(graph)
         return list(zip(self._cut(train), self._cut(test), strict=True))
 
     def minibatch(self, t: int, chosen: Order) -> Sequence[Rows]:
@@ -244,10 +256,11 @@ class Host:
                 "or check the scale of the data"
             )
 
+    def average(self, parts: Sequence[disagreement.Sums]) -> Array:
+        return disagreement.mean_of(parts, len(self.owner))
+
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         job, outcome = self.job, self.outcome
-        outcome.theta = self._assemble([report.theta for report in reports])
-        outcome.gradient = self._assemble([report.gradient for report in reports])
         outcome.ledger = Ledger.merged([report.ledger for report in reports])
         test_loss = self._assemble([report.test_loss for report in reports])
         outcome.node_loss = job.loss.measure(test_loss, job.test_samples * job.test_minibatches)
@@ -257,7 +270,7 @@ class Host:
             epoch + 1,
             float(np.mean(self._memory.measures)),
             job.loss.combine(outcome.node_loss),
-            disagreement(outcome.theta),
+            disagreement.root_mean_square(self._assemble([report.distances for report in reports])),
             train.rounds,
             train.link_messages,
             train.link_bytes,
@@ -265,14 +278,14 @@ class Host:
         )
         self._memory.measures = []
         self._notice([report.diverged for report in reports])
-        self.enter(row)
+        self.enter(row, scans.largest_of([report.largest for report in reports]))
 
-    def enter(self, row: EpochRow) -> None:
-        """Take in an epoch's metrics."""
+    def enter(self, row: EpochRow, largest: Largest) -> None:
+        """Take in an epoch's metrics; `largest` of all parameters says where it diverged, if it did."""
         self.outcome.rows.append(row)
         infinite = [metric for metric, value in row.columns().items() if not math.isfinite(value)]
         if infinite and self._failure is None:
-            self._failure = self._explain(row, infinite[0])
+            self._failure = self._explain(row, infinite[0], largest)
         if self._plateau is not None and self._failure is None and row.epoch < self.job.epochs:
             self.outcome.stopped = self._plateau.reached(row)
         if self._on_epoch is not None:
@@ -339,12 +352,24 @@ class Host:
     def saved(self) -> Sequence[Saved]:
         return self._saved
 
-    def _explain(self, row: EpochRow, metric: str) -> DivergenceError:
+    def wanted(self) -> Wanted:
+        return Wanted(self.kinds, max(len(ids) for ids in self._ids))
+
+    def take(self, kind: Kind, first: int, parts: Sequence[Array]) -> None:
+        if first == 0:
+            setattr(self.outcome, kind, np.empty((len(self.owner), parts[0].shape[1])))
+        whole: Array = getattr(self.outcome, kind)
+        for ids, part in zip(self._ids, parts, strict=True):
+            whole[ids[first : first + len(part)]] = part
+
+    def note_peaks(self, peaks: Sequence[Peak]) -> None:
+        self.outcome.peaks = list(peaks)
+
+    def _explain(self, row: EpochRow, metric: str, largest: Largest) -> DivergenceError:
         """Parameters are finite, but so large that a metric is not."""
-        sizes = np.abs(self.outcome.theta)
-        node, number = np.unravel_index(np.argmax(sizes), sizes.shape)
+        size, node, number = largest
         where = f"node {node}, " if row.rounds else ""
-        part, size = self.job.model.part_of(int(number)), sizes[node, number]
+        part = self.job.model.part_of(number)
         return DivergenceError(
             f"training diverged: epoch {row.epoch}: {where}{part} has a parameter of size {size:.2g}, and "
             f"{metric} is {row.columns()[metric]}; lower optimizer.lr or the mixing's beta, "
@@ -368,7 +393,7 @@ class Host:
     def _cut(self, samples: Samples) -> list[Rows]:
         """Every rank's own rows; of channels, those to and from the neighbours that were served last."""
         x, y = samples.x.swapaxes(0, 1), samples.y.swapaxes(0, 1)
-        rows = [Rows(np.ascontiguousarray(x[ids]), np.ascontiguousarray(y[ids])) for ids in self._ids]
+        rows = [Rows(_rows_of(x, ids), _rows_of(y, ids)) for ids in self._ids]
         if samples.channels is None:
             return rows
         H = np.ascontiguousarray(np.moveaxis(samples.channels, 0, 2))  # [V, V, B]
@@ -383,7 +408,8 @@ class Host:
         return whole
 
 
-def disagreement(theta: Array) -> float:
-    """Root mean square over the nodes of ‖θ^i − θ̄‖, from `theta` [V, p]."""
-    with np.errstate(all="ignore"):  # where training diverges
-        return float(np.sqrt(np.mean(np.sum(np.square(theta - theta.mean(axis=0)), axis=1))))
+def _rows_of(values: Array, ids: NDArray[np.int64]) -> Array:
+    """The rows `ids` of `values` [V, …], contiguous: copied once where the nodes are neighbours by number."""
+    if len(ids) and ids[-1] - ids[0] == len(ids) - 1:
+        return np.ascontiguousarray(values[ids[0] : ids[-1] + 1])
+    return np.ascontiguousarray(values[ids])

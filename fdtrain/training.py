@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdtrain import stopping
+from fdtrain import disagreement, scans, stopping
+from fdtrain.drawing import Recipe, drawn
 from fdtrain.engine import Engine
 from fdtrain.errors import InputError
 from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
-from fdtrain.ledger import Ledger
 from fdtrain.passes import Rows
-from fdtrain.snapshot import Snapshot
+from fdtrain.reports import Diverged, Kind, Log, Report, Saved, State, Taker, hand_in
 from fdtrain.team import Team
 from fdtrain.transport.choice import choose
 from fdtrain.turns import make_turn
@@ -30,63 +31,20 @@ Order = NDArray[np.int64]
 _LOSSES = (
     "losses"  # the snapshot's rows that are no engine's: Σ_b ℓ_i of mini-batches of which rank 0 was not told
 )
+_LARGE = 2**26  # bytes of θ: where so much is in use, what is not is freed at once
 
 
-class Diverged(NamedTuple):
-    """Where a parameter was first seen not to be finite."""
-
-    minibatch: int
-    node: int
-    part: str  # of θ, in words
-
-
-class Log(NamedTuple):
-    """What a rank tells rank 0 while an epoch goes on."""
-
-    train_loss: Array  # [n, mini-batches since the last log] Σ_b ℓ_i before each update
-    diverged: Diverged | None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a rank tells rank 0 at the end of an epoch."""
-
-    train_loss: Array  # [n, mini-batches since the last log] Σ_b ℓ_i before each update
-    test_loss: Array  # [n] Σ over the test samples
-    theta: Array  # [n, p]
-    gradient: Array  # [n, p] of the last mini-batch
-    ledger: Ledger
-    diverged: Diverged | None
-
-
-@dataclass(frozen=True)
-class State:
-    """What a rank tells rank 0 so that others can go on from here."""
-
-    snapshot: Snapshot | None  # None: there is a problem
-    ledger: Ledger
-    diverged: Diverged | None
-    problem: str = ""
-
-
-class Saved(NamedTuple):
-    """What a rank is handed to go on."""
-
-    snapshot: Snapshot
-    ledger: Ledger | None  # the counts of all ranks, on one of them
-
-
-class Service(Protocol):
+class Service(Taker, Protocol):
     """What rank 0 hands out and takes in. Lists have one entry per rank: that rank's own nodes and nothing else."""
 
     def parameters(self) -> Sequence[tuple[NDArray[np.int64], Array]]:
-        """The numbers of the rank's nodes [n] and their initial parameters [n, p]."""
+        """The numbers of the rank's nodes [n] and their initial parameters [n, p], or [1, p] where all are alike."""
 
     def neighbourhoods(self, t: int) -> Sequence[Neighbourhood | None]:
         """The topology of mini-batch t; None where it is the one that was served last."""
 
-    def dataset(self) -> Sequence[tuple[Rows, Rows]]:
-        """Training and test samples, where they are served at once."""
+    def dataset(self) -> Sequence[tuple[Rows, Rows] | Recipe]:
+        """Training and test samples, where they are served at once; or the recipe by which ranks draw their own."""
 
     def minibatch(self, t: int, chosen: Order) -> Sequence[Rows]:
         """The samples of mini-batch t, where they are streamed."""
@@ -102,6 +60,9 @@ class Service(Protocol):
 
     def log(self, logs: Sequence[Log]) -> bool:
         """Take in what the ranks tell within an epoch; whether the run is to go on."""
+
+    def average(self, parts: Sequence[disagreement.Sums]) -> Array:
+        """θ̄ [p], from the sums of every rank."""
 
     def end(self, epoch: int, reports: Sequence[Report]) -> None:
         """Take in the ranks' reports."""
@@ -122,9 +83,15 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
         InputError: on all ranks, when the topology service finds no usable graph, or what was saved does not fit.
     """
     serve = cast(Service, service)  # called on rank 0 only
-    ids, theta = team.deal(lambda: serve.parameters(), what="initial parameters")
-    engine = make_engine(job, team, serve, theta)
-    rows = None if job.streamed else team.deal(lambda: serve.dataset(), what="samples")
+    own = _train(job, team, serve)
+    if own["theta"].nbytes > _LARGE:
+        gc.collect()  # the engine, whose passes refer to it
+    hand_in(own, team, serve)
+
+
+def _train(job: Job, team: Team, serve: Service) -> dict[Kind, Array]:
+    """All mini-batches; what the rank's nodes have in the end."""
+    ids, engine, rows = _prepare(job, team, serve)
     diverged: Diverged | None = None
     t, losses = job.done, _go_on(engine, job, team, serve) if job.done else list[Array]()
     first, place = job.place(t)
@@ -144,28 +111,50 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
             if rows is None:
                 part = team.deal(lambda t, chosen: serve.minibatch(t, chosen), t, chosen, what="samples")
             else:
-                part = Rows(rows[0].x[:, chosen], rows[0].y[:, chosen])
+                part = rows[0]._replace(order=chosen)
             losses.append(engine.minibatch(job.schedule(len(chosen)), part))
-            if diverged is None and not np.isfinite(engine.theta).all():
+            if diverged is None and not scans.is_finite(engine.theta):
                 diverged = _locate(t, engine, ids)
             t += 1
             if len(losses) == job.log_every:
                 logs = team.control.gather(Log(_stacked(losses, len(ids)), diverged))
                 losses = []
                 if not team.share(lambda logs: serve.log(logs), logs):
-                    return
+                    return _own(engine)
             stop = team.control.vote(stopping.requested())
             if stop or job.saves_after(t):
-                states = team.control.gather(_state(engine, losses, diverged))
+                problem = "" if job.saves_after(t) else job.unsaved
+                states = team.control.gather(_state(engine, losses, diverged, problem))
                 if states is not None:
                     serve.save(t, states, stop)
                 if stop:
-                    return
-        report = _report(engine, job, team, serve, t, rows, losses, diverged)
+                    return _own(engine)
+        report = _report(engine, job, team, serve, t, rows, ids, losses, diverged)
         reports = team.control.gather(report)
         if reports is not None:
             serve.end(epoch, reports)
         losses, place = [], 0
+    return _own(engine)
+
+
+def _own(engine: Engine) -> dict[Kind, Array]:
+    return {"theta": engine.theta, "gradient": engine.grad}
+
+
+def _prepare(
+    job: Job, team: Team, serve: Service
+) -> tuple[NDArray[np.int64], Engine, tuple[Rows, Rows] | None]:
+    """The numbers of the rank's nodes, an engine for them, and all samples, where they are not streamed."""
+    rows, hood = None, None
+    if not job.streamed:
+        hood = team.deal(lambda t: serve.neighbourhoods(t), max(job.done - 1, 0), what="topology")
+        rows = team.deal(lambda: serve.dataset(), what="samples")
+        if isinstance(rows, Recipe):
+            rows = drawn(rows, job, hood, team)
+    ids, theta = team.deal(lambda: serve.parameters(), what="initial parameters")
+    engine = make_engine(job, team, serve, np.broadcast_to(theta, (len(ids), theta.shape[1])))
+    rewire(engine, job, team, hood)
+    return ids, engine, rows
 
 
 def _report(
@@ -175,6 +164,7 @@ def _report(
     serve: Service,
     t: int,
     rows: tuple[Rows, Rows] | None,
+    ids: NDArray[np.int64],
     losses: Sequence[Array],
     diverged: Diverged | None,
 ) -> Report:
@@ -187,8 +177,21 @@ def _report(
         else:
             part = rows[1]
         test_loss += engine.infer(job.test_schedule, part)
-    train_loss = _stacked(losses, engine.n)
-    return Report(train_loss, test_loss, engine.theta, engine.grad, engine.settle(), diverged)
+    parts = team.control.gather(disagreement.sums_of(engine.theta))
+    mean = team.share(lambda parts: serve.average(parts), parts, what="the mean parameters")
+    return Report(
+        _stacked(losses, engine.n),
+        test_loss,
+        disagreement.squared_distances(engine.theta, mean),
+        _largest(engine.theta, ids),
+        engine.settle(),
+        diverged,
+    )
+
+
+def _largest(theta: Array, ids: NDArray[np.int64]) -> scans.Largest:
+    found = scans.largest(theta)
+    return found._replace(node=int(ids[found.node])) if len(ids) else found
 
 
 def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
@@ -203,8 +206,10 @@ def _go_on(engine: Engine, job: Job, team: Team, serve: Service) -> list[Array]:
     return [*np.ascontiguousarray(losses.T)]
 
 
-def _state(engine: Engine, losses: Sequence[Array], diverged: Diverged | None) -> State:
+def _state(engine: Engine, losses: Sequence[Array], diverged: Diverged | None, problem: str) -> State:
     ledger = copy.deepcopy(engine.settle())
+    if problem:
+        return State(None, ledger, diverged, problem)
     try:
         snapshot = engine.snapshot()
     except InputError as error:
@@ -258,5 +263,5 @@ def log_to(folder: Path, team: Team) -> None:
 
 
 def _locate(t: int, engine: Engine, ids: NDArray[np.int64]) -> Diverged:
-    node, number = np.argwhere(~np.isfinite(engine.theta))[0]
-    return Diverged(t, int(ids[node]), engine.model.part_of(int(number)))
+    node, number = scans.first_not_finite(engine.theta)
+    return Diverged(t, int(ids[node]), engine.model.part_of(number))

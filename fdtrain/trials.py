@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from fdtrain import rng
 from fdtrain.experiment import Experiment, run_job
 from fdtrain.graph import Graph
 from fdtrain.job import Job
+from fdtrain.reports import Kind
 from fdtrain.service import Host, Outcome, Topology
 from fdtrain.tasks.base import DataService, Samples
 from fdtrain.team import Team
@@ -27,19 +28,29 @@ class Trials:
         self.job = replace(experiment.job, channel=None)  # on which all messages arrive
         self.oracle = experiment.oracle
 
-    def run(self, theta: Array, limit: int, *, lossy: bool = False) -> Outcome:
+    def run(
+        self, theta: Array, limit: int, *, lossy: bool = False, wanted: Sequence[Kind] = ("theta",)
+    ) -> Outcome:
         """The experiment's first `limit` mini-batches, from `theta` [V, p], with one test mini-batch; `lossy`: over its
-        own channels."""
+        own channels. What is `wanted` of all nodes is in the outcome."""
         epochs = -(-limit // self.job.minibatches)
         whole = self.experiment.job if lossy else self.job
         job = replace(whole, limit=limit, epochs=epochs, test_minibatches=1)
-        return self.execute(job, self.experiment.topology, self.experiment.data, theta)
+        return self.execute(job, self.experiment.topology, self.experiment.data, theta, wanted)
 
-    def execute(self, job: Job, topology: Topology, data: DataService, theta: Array) -> Outcome:
+    def execute(
+        self,
+        job: Job,
+        topology: Topology,
+        data: DataService,
+        theta: Array,
+        wanted: Sequence[Kind] = ("theta",),
+    ) -> Outcome:
         """Any job, from `theta` [V, p]."""
         ranks, critic = self._team.size, self.experiment.critic()
         owner = self.experiment.owners(topology, ranks)
         host = Host(job, topology, data, theta, ranks, critic=critic, owner=owner)
+        host.kinds = tuple(wanted)
         run_job(job, self._team, host)
         return host.outcome
 
@@ -55,7 +66,8 @@ class Trials:
 
     def equal_theta(self) -> Array:
         """The first node's initial θ at every node, [V, p]."""
-        return np.tile(self.experiment.theta[0], (self.experiment.nodes, 1))
+        theta = self.experiment.theta
+        return np.broadcast_to(theta[0], theta.shape)
 
     def different_theta(self) -> Array:
         """Initial parameters [V, p] that differ from node to node."""

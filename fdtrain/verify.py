@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.errors import InputError
 from fdtrain.exact_consensus import exact_consensus
 from fdtrain.experiment import Experiment, mixing_rule
+from fdtrain.footprint import available_memory, in_gib
 from fdtrain.formulas import expected_numbers, expected_rounds
 from fdtrain.lossy_oracle import LossyTrajectory
 from fdtrain.optimizers import PluginConfig
@@ -22,6 +24,8 @@ from fdtrain.trials import Trials, relative
 Array = NDArray[np.float64]
 
 _FEW = 3  # mini-batches
+_MOST_OF_A_RUN = 25_000_000  # numbers of a mini-batch on global matrices, before every run
+_COPIES = 6  # of them that the oracle has in use at a time
 _MOST_NUMBERS = 20_000_000
 _LEAST = 1e-5  # of a node's whole gradient: what is left of a part that vanishes, as by S 1 = 0, is rounding
 _ALL_ZERO = " (all are 0)"
@@ -51,25 +55,60 @@ class Verifier:
         self._job = self._trials.job
         self._oracle = self._trials.oracle
 
+    @property
+    def bytes(self) -> int:
+        """What a mini-batch takes on global matrices, about: they are rank 0's alone."""
+        return 8 * _COPIES * self._numbers
+
+    @property
+    def left_out(self) -> str:
+        """Why :meth:`quick` compares no gradients, in words, if it does not."""
+        if self._numbers <= _MOST_OF_A_RUN:
+            return ""
+        return (
+            f"gradients are not compared with the centralized reference, since {self._experiment.nodes:,} nodes take "
+            f"about {in_gib(self.bytes)} of memory there; compare them on fewer, with fdtrain verify"
+        )
+
+    @property
+    def _numbers(self) -> int:
+        """Of all nodes' samples in the first mini-batch, layer by layer, and of their parameters."""
+        model, batch = self._job.model, min(self._job.batch, self._job.train_samples)
+        widths = sum(hop.forward for hop in model.outline.hops) + model.outputs
+        return self._experiment.nodes * (batch * widths + model.num_parameters)
+
     def quick(self, minibatches: int = _FEW) -> list[Comparison]:
-        """Comparisons 1, 2 and 5 on the first mini-batch; over unreliable channels also the third."""
+        """Comparisons 1, 2 and 5 on the first mini-batch; over unreliable channels also the third. Where the network is
+        too large for global matrices (:attr:`left_out`), the fifth alone."""
+        return self.cost() if self.left_out else self._on_the_first(minibatches)
+
+    def _on_the_first(self, minibatches: int) -> list[Comparison]:
         if self._job.scheme == "inference":
             return [self.forward(), *self.cost()]
         lossy = self.lossy(minibatches) if self._oracle_knows_the_channel() else []
         return _in_order([self.gradient(), self.average(), *lossy, *self.cost()])
 
     def full(self, minibatches: int = 3) -> list[Comparison]:
-        """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches."""
+        """Comparisons 1 to 5; the third and the fourth over the given number of mini-batches.
+
+        Raises:
+            InputError: there is not enough memory for the network's global matrices.
+        """
+        if self.bytes > (available := available_memory()):
+            raise InputError(
+                f"verify: the centralized reference takes about {in_gib(self.bytes)} on {self._experiment.nodes:,} "
+                f"nodes, and {in_gib(available)} of memory are available; verify fewer nodes or a smaller batch"
+            )
         if self._job.scheme == "inference":
-            return self.quick()
+            return self._on_the_first(minibatches)
         minibatches = min(minibatches, self._job.epochs * self._job.minibatches)
         longer = [self.trajectory(minibatches), self.exact_consensus(minibatches)]
-        return _in_order([*self.quick(minibatches), *longer])
+        return _in_order([*self._on_the_first(minibatches), *longer])
 
     def forward(self) -> Comparison:
         """1, without training: the network's measure of the first mini-batch, inferred by messages."""
         theta = self._trials.different_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._trials.run(theta, limit=1, wanted=())
         wanted = self._oracle.measure(*next(self._trials.minibatches(1)), theta)
         error = relative(np.array(outcome.rows[-1].train), np.array(wanted))
         return Comparison(1, "forward pass, different θ at every node", error, self._oracle.tolerance)
@@ -81,7 +120,7 @@ class Verifier:
         error is relative to the norm of the node's own part or, where that nearly vanishes, to 10⁻³ of the largest.
         """
         theta = self._trials.different_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._trials.run(theta, limit=1, wanted=("gradient",))
         wanted = self._oracle.local_gradients(*next(self._trials.minibatches(1)), theta)
         views = self._job.model.views
         floor = _LEAST * float(np.linalg.norm(wanted, axis=1).max())
@@ -96,7 +135,7 @@ class Verifier:
         The error is relative to the largest entry of that or, where the nodes' gradients cancel, to 10⁻³ of theirs.
         """
         theta = self._trials.equal_theta()
-        outcome = self._trials.run(theta, limit=1)
+        outcome = self._trials.run(theta, limit=1, wanted=("gradient",))
         _, wanted = self._oracle.shared_pass(*next(self._trials.minibatches(1)), theta[0])
         largest = float(np.abs(outcome.gradient).max())
         scale = max(float(np.abs(wanted).max()), 1e-3 * largest) or 1.0
@@ -158,7 +197,7 @@ class Verifier:
         """5: rounds, link messages and bytes of a mini-batch, as measured, against the formulas of Table I; and those
         in which nodes decide, against the oracle's."""
         experiment, job = self._experiment, self._experiment.job
-        outcome = self._trials.run(experiment.theta, limit=1, lossy=True)
+        outcome = self._trials.run(experiment.theta, limit=1, lossy=True, wanted=())
         graph = experiment.topology.graph(0)
         batch, measured = min(job.batch, job.train_samples), outcome.ledger.total["train"]
         schedule, links = job.schedule(batch), 2 * graph.num_edges
@@ -177,6 +216,8 @@ class Verifier:
         return comparisons + self._decisions(outcome, schedule)
 
     def _decisions(self, outcome: Outcome, schedule: Schedule) -> list[Comparison]:
+        if self._job.critic is None:
+            return []
         first = next(self._trials.minibatches(1))
         costs = self._oracle.decisions(*first, self._experiment.theta, schedule)
         if not costs:

@@ -76,8 +76,8 @@ class Layout:
 
 
 class Outbox:
-    """Where the rows of a rank's nodes are packed for its peers. Peers that wait for the same rows share them; where they
-    wait for all there are, nothing is packed."""
+    """Where rows of a rank's nodes are packed for its peers: once for all who wait for the same rows, and not at all for
+    those who wait for every row."""
 
     def __init__(self, plan: ExchangePlan, max_width: int) -> None:
         """`max_width`: the largest message of all layouts, numbers per node."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from fdtrain.mixing import Metropolis
 from fdtrain.networks import ShiftNetwork
 from fdtrain.optim.dsgd import DSGD
 from fdtrain.optim.rates import Constant
-from fdtrain.service import EpochRow, Host, Outcome
+from fdtrain.service import Host, Outcome
 from fdtrain.tasks.base import Order, Samples
 from fdtrain.team import Team, in_threads
 from fdtrain.topology.service import TopologyService
@@ -45,7 +45,8 @@ def led(work: Callable[[Team], Any], ranks: int) -> Any:
 
 
 def serve(job: Job, host: Host, ranks: int) -> Host:
-    """Train on `ranks` ranks; the host has the outcome."""
+    """Train on `ranks` ranks; the host has the outcome, gradients of the last mini-batch included."""
+    host.kinds = ("theta", "gradient")
     led(lambda team: run_job(job, team, host), ranks)
     return host
 
@@ -77,6 +78,8 @@ class Given:
     @property
     def test_samples(self) -> int:
         return len(self.held_out.x)
+
+    def recipe(self, graph: Graph) -> None: ...
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         return self.train, self.held_out
@@ -120,14 +123,23 @@ def trained(
     job: Job, topology: TopologyService, data: Given, theta: np.ndarray, ranks: int
 ) -> tuple[Host, list[np.ndarray]]:
     """Run the job; the host, and θ after every epoch."""
-    thetas: list[np.ndarray] = []
-
-    def on_epoch(row: EpochRow) -> None:
-        thetas.append(host.outcome.theta)
-
-    host = Host(job, topology, data, theta, ranks, on_epoch)
+    job = replace(job, save_every=job.minibatches)
+    host = Host(job, topology, data, theta, ranks)
+    host.keeper = kept = Thetas()
     serve(job, host, ranks)
-    return host, thetas
+    return host, kept.found
+
+
+class Thetas:
+    """A keeper that takes θ out of the checkpoints."""
+
+    def __init__(self) -> None:
+        self.found: list[np.ndarray] = []
+
+    def write(self, t: int, content: Mapping[str, Any]) -> None:
+        self.found.append(content["snapshot"]["nodes"]["theta"])
+
+    def refuse(self, t: int, problem: str) -> None: ...
 
 
 def still(graph: Graph) -> TopologyService:
@@ -145,7 +157,7 @@ def content(change: dict[str, Any]) -> dict[str, Any]:
     }
     for section, values in change.items():
         replaced = "kind" in values
-        made[section] = values if replaced else made[section] | values
+        made[section] = values if replaced else made.get(section, {}) | values
     return made
 
 

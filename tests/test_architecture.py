@@ -31,7 +31,14 @@ ON_RANKS = (
     "forkserver",
     "launcher",
     "training",
+    "arrays",
+    "reports",
+    "scans",
+    "disagreement",
+    "drawing",
+    "features",
     "bench_orders",
+    "compiled",
     "decisions",
     "engine",
     "passes",
@@ -54,6 +61,7 @@ ON_RANKS = (
     "states",
     "snapshot",
     "job",
+    "kernels",
     "measure",
     "team",
     "errors",
@@ -84,6 +92,7 @@ DRIVER = (
     "experiment",
     "explain",
     "figures",
+    "footprint",
     "jobs",
     "learning_rates",
     "memory",
@@ -225,7 +234,12 @@ def test_every_module_that_is_named_here_exists() -> None:
 
 def test_only_the_transport_and_the_entries_of_the_ranks_import_mpi() -> None:
     users = {module for module in MODULES if of("mpi4py", imports(module))}
-    assert users == {"fdtrain.transport.mpi", "fdtrain.worker", "fdtrain.forkserver"}
+    assert users == {
+        "fdtrain.transport.mpi",
+        "fdtrain.transport.persistent",
+        "fdtrain.worker",
+        "fdtrain.forkserver",
+    }
     assert not of(
         "mpi4py", imports("fdtrain.forkserver", everywhere=False)
     )  # only in the process that forks ranks

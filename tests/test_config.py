@@ -156,7 +156,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"task": {"sample": 3}}, "task.sample: unknown key of node_regression; did you mean 'test_samples'?"),
     ({"model": {"initt": {}}}, "config: model.initt: unknown key of gcnn; did you mean 'init'?"),
-    ({"a\nb": 1}, "config: a b: unknown key; known: channel, checkpoint, model, name, "),
+    ({"a\nb": 1}, "config: a b: unknown key; known: channel, checkpoint, execution, model, name, "),
     # kinds
     (
         {"topology": {"kind": "rng", "nodes": 5}},
@@ -348,7 +348,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"topology": {"kind": "grid", "rows": 10**5, "cols": 10**5}},
-        "rows · cols: must be at most 1000000, found 1",
+        "rows · cols: must be at most 10000000, found 1",
     ),
     ({"topology": {"kind": "file", "path": "nowhere.edges"}}, "nowhere.edges: no such file"),
 ]

@@ -223,3 +223,34 @@ def test_neighbourhoods_are_the_graph_cut_into_rows(A: np.ndarray, data: st.Data
             assert cut.weights[part].tolist() == A[i, j].tolist()
             assert cut.reverse_weights[part].tolist() == A[j, i].tolist()
             assert cut.owners[part].tolist() == owner[j].tolist()
+
+
+def random_edges(nodes: int, count: int, seed: int) -> np.ndarray:
+    """About so many edges, in any order and direction."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(0, nodes, (count, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
+    return pairs[rng.permutation(first)]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_are_those_of_a_sort(weighted: bool) -> None:
+    edges = random_edges(3000, 20_000, 1)
+    values = np.random.default_rng(2).normal(size=len(edges)) if weighted else np.ones(len(edges))
+    graph = Graph.from_edges(3000, edges, values if weighted else None)
+    rows, cols = np.concatenate([edges, edges[:, ::-1]]).T
+    order = np.lexsort((cols, rows))
+    assert (graph.rows == rows[order]).all()
+    assert (graph.indices == cols[order]).all()
+    assert (graph.weights == np.tile(values, 2)[order]).all()
+    one_way = csr_array((np.random.default_rng(3).normal(size=len(edges)), edges.T), shape=(3000, 3000))
+    graph = Graph.from_adjacency(one_way)
+    assert (graph.reverse_weights == graph.weights[np.lexsort((graph.rows, graph.indices))]).all()
+    assert (graph.reverse_weights != graph.weights).any()
+
+
+def test_the_first_of_two_edges_listed_twice_is_named() -> None:
+    edges = np.concatenate([random_edges(3000, 20_000, 1), [[7, 7 + 1], [8, 7], [2500, 2400], [2400, 2500]]])
+    with pytest.raises(InputError, match=r"graph: edge \(7, 8\) is listed more than once; keep one"):
+        Graph.from_edges(3000, edges)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fdtrain.aggregate import NeighbourSum
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.partition import ExchangePlan, block
 
@@ -97,3 +98,30 @@ def test_without_links_there_is_nobody_to_talk_to(ranks: int) -> None:
         plan = ExchangePlan.of(hood, rank)
         assert plan.peers == ()
         assert plan.seen == plan.nodes == 3 // ranks
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 7])
+def test_plans_and_sums_are_those_of_sorts(ranks: int) -> None:
+    rng = np.random.default_rng(ranks)
+    A = np.triu(rng.random((400, 400)) < 0.02, 1)
+    graph, owner = Graph.from_adjacency(A + A.T), rng.integers(0, ranks, 400)
+    for rank, hood in enumerate(neighbourhoods(graph, owner, ranks)):
+        plan, n = ExchangePlan.of(hood, rank), hood.num_nodes
+        remote = hood.owners != rank
+        ghosts = np.unique(np.stack([hood.owners[remote], hood.indices[remote]]), axis=1)
+        numbers = np.concatenate([hood.ids, ghosts[1]])
+        assert plan.seen == len(numbers)
+        assert (numbers[plan.columns] == hood.indices).all()
+        assert [peer.rank for peer in plan.peers] == np.unique(ghosts[0]).tolist()
+        for peer in plan.peers:
+            assert (ghosts[0, peer.ghosts.start - n : peer.ghosts.stop - n] == peer.rank).all()
+            assert peer.ghosts.stop - peer.ghosts.start == (ghosts[0] == peer.rank).sum()
+            assert (peer.rows == np.unique(plan.own[hood.owners == peer.rank])).all()
+        order = np.lexsort(
+            (np.concatenate([hood.indices, hood.ids]), np.concatenate([plan.own, np.arange(n)]))
+        )
+        edges, diagonal = rng.random(len(hood.indices)), rng.random(n)
+        found = NeighbourSum(plan, hood.ids, hood.indices).weigh(edges, diagonal)._csr
+        assert (found[0] == np.concatenate([[0], np.cumsum(hood.degrees + 1)])).all()
+        assert (found[1] == np.concatenate([plan.columns, np.arange(n)])[order]).all()
+        assert (found[2] == np.concatenate([edges, diagonal])[order]).all()

@@ -198,6 +198,8 @@ class Data:
     def test_samples(self) -> int:
         return len(self.held_out.x)
 
+    def recipe(self, graph: Graph) -> None: ...
+
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         return self.train, self.held_out
 

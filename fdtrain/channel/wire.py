@@ -18,8 +18,7 @@ class LossyLayout(Layout):
     """A layout whose rows [n + m, width] are the own nodes' and, one of every link, what is heard on it."""
 
     def __init__(self, above: Wire, payload: Payload, below: Layout, senders: Index, links: Links) -> None:
-        """A layout of the wire `above`; `below` exchanges the rows, and `senders` [m] are the places of the links' senders
-        among its rows."""
+        """A layout of the wire `above`; `below` exchanges its rows, in which `senders` [m] are those of the links."""
         super().__init__(above.plan, payload, above.store, above.outbox)
         self._below, self._senders, self._links = below, senders, links
 

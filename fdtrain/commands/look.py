@@ -14,6 +14,8 @@ from fdtrain import config, resources
 from fdtrain.commands.options import ConfigArgument, OverridesArgument, PluginsOption, load_experiment
 from fdtrain.config import Config
 from fdtrain.errors import InputError
+from fdtrain.experiment import Experiment
+from fdtrain.jobs import count_ranks
 from fdtrain.outputs import check_file
 from fdtrain.problems import make_topology
 from fdtrain.progress import make_console
@@ -35,7 +37,8 @@ def plan(
     figure: Annotated[Path | None, typer.Option(help="Draw the timeline into this PNG file.")] = None,
     allow_plugins: PluginsOption = False,
 ) -> int:
-    """Show the rounds of a mini-batch, what rides in each, and what they cost, without running anything."""
+    """Show the rounds of a mini-batch, what rides in each, and what they cost in messages and memory, without running
+    anything."""
     from fdtrain.timeline import render
 
     if figure is not None:
@@ -58,12 +61,27 @@ def plan(
         owner = partition.owners(graph, ranks, experiment.config.seed)
         console.print()
         console.print(placement.render(partition.kind, placement.shares(graph, owner, ranks), schedule))
+    console.print()
+    console.print(_memory(experiment, ranks or count_ranks("auto", experiment, None)))
     if figure is not None:
         from fdtrain.figures import draw_schedule
 
         draw_schedule(schedule, figure)
         print(f"drawn into {figure}")
     return 0
+
+
+def _memory(experiment: Experiment, ranks: int) -> Table:
+    """What a run takes."""
+    from fdtrain.footprint import table_of
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column(f"memory on {ranks:,} rank{'s' * (ranks != 1)}", no_wrap=True)
+    table.add_column("of a rank", justify="right", no_wrap=True)
+    table.add_column("of all", justify="right", no_wrap=True)
+    for line in table_of(experiment.footprint(ranks)):
+        table.add_row(*line)
+    return table
 
 
 def topology(

@@ -1,8 +1,9 @@
 """The rounds of a mini-batch, compiled: what :mod:`fdtrain.compiled` lays out as numbers is done here, node by node.
 
 A step is a round; its operations are rows of ``ops``: (what, layer, wave, column, width, start). Columns are places in
-a node's row of ``store``, the rows of all seen nodes. Arrays of a node and wave lie in one block of ``work``: of every
-layer x, in receiver form a, and σ'(h), which then becomes q.
+a node's row of ``store``, the rows of all seen nodes. What is kept of a wave lies in arrays of ``work``, one after the
+other: of every layer x, but for the first, whose x are samples; a in receiver form, but for the last layer, whose
+gradient is made at once; and σ'(h), which then becomes q.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from fdtrain.kernels.compiling import compiled
 FEATURES, BACKWARD, SLICE = range(3)  # what an operation is about
 OP, LAYER, WAVE, COLUMN, WIDTH, START = range(6)  # columns of `ops`
 FIRST, COUNT, ROW, REQUESTS, REQUEST_COUNT = range(5)  # columns of `steps`
-G_IN, G_OUT, THETA, BLOCK, ACTIVATION = range(5)  # columns of `layers`
-NODES, SEEN, BATCH, FULL_WAVE, BLOCK_SIZE, PARITIES, SENDER, TRAINS, RECORDS, BY_SAMPLE = range(
-    10
-)  # places in `sizes`
+G_IN, G_OUT, THETA, X, A, Q, ACTIVATION = range(7)  # columns of `layers`; −1: not kept
+# Places in `sizes`
+NODES, SEEN, BATCH, FULL_WAVE, KEPT, PARITIES, SENDER, TRAINS, RECORDS, BY_SAMPLE, OWN_THETA = range(11)
 DONE, WAITS, FAILED = range(3)  # how a run of rounds ended
 
 Arrays = Any
@@ -36,8 +36,8 @@ Arrays = Any
 class Pack(NamedTuple):
     """All that the loops work on. Types and shapes are what :class:`fdtrain.compiled.CompiledPass` makes."""
 
-    sizes: Arrays  # int64 [10]
-    layers: Arrays  # int64 [L, 5]
+    sizes: Arrays  # int64 [11]
+    layers: Arrays  # int64 [L, 7]
     slopes: Arrays  # [L] negative ones, of leaky_relu
     steps: Arrays  # int64 [rounds, 5]
     ops: Arrays  # int64 [operations, 6]
@@ -48,10 +48,10 @@ class Pack(NamedTuple):
     columns: Arrays  # int64
     forward: Arrays  # weights of the sums
     backward: Arrays
-    theta: Arrays  # [n, p]
+    theta: Arrays  # [n, p], or [1, p] of all nodes
     grad: Arrays  # [n, p]
-    work: Arrays  # flat: [parities, n, block size · w]
-    scratch: Arrays  # [3, largest · w]
+    work: Arrays  # flat: of each parity, arrays [n, g, w]
+    scratch: Arrays  # [4, largest · w]
     x: Arrays  # [n, N, g_0]
     y: Arrays  # [n, N, g_L]
     order: Arrays  # int64 [B]: which of the N samples
@@ -77,10 +77,10 @@ def _wave_size(sizes, wave):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _first_block(sizes, wave):  # type: ignore[no-untyped-def]
-    """Where the arrays of the first node begin, of a wave, and how far those of the next node are."""
-    size = sizes[BLOCK_SIZE] * sizes[FULL_WAVE]
-    return (wave % sizes[PARITIES]) * sizes[NODES] * size, size
+def _kept(sizes, wave, place):  # type: ignore[no-untyped-def]
+    """Where in ``work`` an array of a wave begins; `place` is its first number in the table of layers."""
+    full = sizes[FULL_WAVE]
+    return ((wave % sizes[PARITIES]) * sizes[KEPT] + place) * sizes[NODES] * full
 
 
 @compiled()
@@ -102,7 +102,9 @@ def _say(values, g, w, by_sample, message):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _hear(store, row, column, g, w, begin, end, columns, weights, by_sample, scratch, total):  # type: ignore[no-untyped-def]
+def _hear(  # type: ignore[no-untyped-def]
+    store, row, column, g, w, begin, end, columns, weights, by_sample, scratch, total
+):
     """total [g, w] ← the sum over the messages of a node's neighbours, and its own."""
     if by_sample:
         neighbour_sum(store, row, column, g * w, begin, end, columns, weights, scratch)
@@ -124,19 +126,25 @@ def _take_samples(samples, order, first, w, out):  # type: ignore[no-untyped-def
 def _send_features(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
-    scratch, x, order, by_sample = pack.scratch[0], pack.x, pack.order, sizes[BY_SAMPLE]
+    scratch, taken, x, order, by_sample = (
+        pack.scratch[0],
+        pack.scratch[3],
+        pack.x,
+        pack.order,
+        sizes[BY_SAMPLE],
+    )
     w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
     sender, second = sizes[SENDER], layers[layer, THETA] + g_in * g_out
-    block, size = _first_block(sizes, wave)
-    block += layers[layer, BLOCK] * w
+    at_x = _kept(sizes, wave, layers[layer, X])
+    own = sizes[OWN_THETA]
     for node in range(sizes[NODES]):
-        begin = block + node * size
-        values = work[begin : begin + g_in * w]
+        begin = at_x + node * g_in * w
+        values = taken if layer == 0 else work[begin : begin + g_in * w]
         if layer == 0:
             _take_samples(x[node], order, wave * sizes[FULL_WAVE], w, values)
         message = store[node * row + column : (node + 1) * row]
         if sender:
-            times(values, g_in, w, theta[node, second : second + g_in * g_out], g_out, scratch, True)
+            times(values, g_in, w, theta[node * own, second : second + g_in * g_out], g_out, scratch, True)
             _say(scratch, g_out, w, by_sample, message)
         else:
             _say(values, g_in, w, by_sample, message)
@@ -149,16 +157,16 @@ def _send_backward(pack, op, row):  # type: ignore[no-untyped-def]
     scratch, by_sample = pack.scratch[0], sizes[BY_SAMPLE]
     w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
     sender, second = sizes[SENDER], layers[layer, THETA] + g_in * g_out
-    block, size = _first_block(sizes, wave)
-    block += (layers[layer, BLOCK] + (g_in if sender else 2 * g_in)) * w
+    at_q = _kept(sizes, wave, layers[layer, Q])
+    own = sizes[OWN_THETA]
     for node in range(sizes[NODES]):
-        begin = block + node * size
+        begin = at_q + node * g_out * w
         q = work[begin : begin + g_out * w]
         message = store[node * row + column : (node + 1) * row]
         if sender:
             _say(q, g_out, w, by_sample, message)
         else:
-            part = theta[node, second : second + g_in * g_out]
+            part = theta[node * own, second : second + g_in * g_out]
             times_transposed(q, g_out, w, part, g_in, scratch, True)
             _say(scratch, g_in, w, by_sample, message)
 
@@ -189,43 +197,30 @@ def _measure(labels, order, first, w, top):  # type: ignore[no-untyped-def]
 def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
-    heard, made, spare = pack.scratch[0], pack.scratch[1], pack.scratch[2]
+    heard, made, spare, taken = pack.scratch[0], pack.scratch[1], pack.scratch[2], pack.scratch[3]
     indptr, columns, weights, grad, order = pack.indptr, pack.columns, pack.forward, pack.grad, pack.order
     w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
     sender, by_sample, first = sizes[SENDER], sizes[BY_SAMPLE], wave * sizes[FULL_WAVE]
-    last, at, kind, slope = (
-        layer == len(layers) - 1,
-        layers[layer, THETA],
-        layers[layer, ACTIVATION],
-        pack.slopes[layer],
-    )
-    width, g = (g_in, g_out) if sender else (2 * g_in, g_in)
-    block, size = _first_block(sizes, wave)
-    above = block if last else block + layers[layer + 1, BLOCK] * w
-    block += layers[layer, BLOCK] * w
+    last, at, half = layer == len(layers) - 1, layers[layer, THETA], g_in * g_out
+    kind, slope, g = layers[layer, ACTIVATION], pack.slopes[layer], g_out if sender else g_in
+    at_x, at_a = _kept(sizes, wave, layers[layer, X]), _kept(sizes, wave, layers[layer, A])
+    at_q = _kept(sizes, wave, layers[layer, Q])
+    above = 0 if last else _kept(sizes, wave, layers[layer + 1, X])
+    into, out, own = g_in * w, g_out * w, sizes[OWN_THETA]
     for node in range(sizes[NODES]):
-        begin = block + node * size
-        left, h = work[begin : begin + width * w], work[begin + width * w : begin + (width + g_out) * w]
-        total = heard if sender else left[g_in * w :]
-        _hear(
-            store,
-            row,
-            column,
-            g,
-            w,
-            indptr[node],
-            indptr[node + 1],
-            columns,
-            weights,
-            by_sample,
-            spare,
-            total,
-        )
-        times(left, width, w, theta[node, at : at + width * g_out], g_out, h, True)
+        x = taken if layer == 0 else work[at_x + node * into : at_x + (node + 1) * into]
+        if layer == 0:
+            _take_samples(pack.x[node], order, first, w, x)
+        a = heard if layers[layer, A] < 0 else work[at_a + node * into : at_a + (node + 1) * into]
+        h = work[at_q + node * out : at_q + (node + 1) * out]
+        _hear(store, row, column, g, w, indptr[node], indptr[node + 1], columns, weights, by_sample, spare, a)
+        times(x, g_in, w, theta[node * own, at : at + half], g_out, h, True)
         if sender:
             for k in range(g_out * w):
-                h[k] += total[k]
-        y = made if last else work[above + node * size : above + node * size + g_out * w]
+                h[k] += a[k]
+        else:
+            times(a, g_in, w, theta[node * own, at + half : at + 2 * half], g_out, h, False)
+        y = made if last else work[above + node * out : above + (node + 1) * out]
         activate(kind, slope, h, g_out * w, y, spare)
         if not last:
             continue
@@ -236,25 +231,27 @@ def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
             for k in range(g_out * w):
                 h[k] *= y[k]
             if not sender:
-                add_products(left, width, h, g_out, w, grad[node, at : at + width * g_out])
+                add_products(x, g_in, h, g_out, w, grad[node, at : at + half])
+                add_products(a, g_in, h, g_out, w, grad[node, at + half : at + 2 * half])
 
 
 @compiled()
 def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
     layer, wave, column = op[LAYER], op[WAVE], op[COLUMN]
     sizes, layers, work, store, theta = pack.sizes, pack.layers, pack.work, pack.store, pack.theta
-    heard, z, spare = pack.scratch[0], pack.scratch[1], pack.scratch[2]
-    indptr, columns, weights, grad = pack.indptr, pack.columns, pack.backward, pack.grad
+    heard, z, spare, taken = pack.scratch[0], pack.scratch[1], pack.scratch[2], pack.scratch[3]
+    indptr, columns, weights, grad, order = pack.indptr, pack.columns, pack.backward, pack.grad, pack.order
     w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
-    sender, by_sample, at = sizes[SENDER], sizes[BY_SAMPLE], layers[layer, THETA]
-    width, g, half = (g_in, g_out, g_in * g_out) if sender else (2 * g_in, g_in, g_in * g_out)
-    block, size = _first_block(sizes, wave)
-    g_below, at_below = (0, 0) if layer == 0 else (layers[layer - 1, G_IN], layers[layer - 1, THETA])
-    width_below = g_below if sender else 2 * g_below
-    below = block if layer == 0 else block + layers[layer - 1, BLOCK] * w
-    block += layers[layer, BLOCK] * w
+    sender, by_sample, first = sizes[SENDER], sizes[BY_SAMPLE], wave * sizes[FULL_WAVE]
+    at, half, g = layers[layer, THETA], g_in * g_out, g_out if sender else g_in
+    below = max(layer - 1, 0)
+    g_below, at_below = layers[below, G_IN], layers[below, THETA]
+    half_below = g_below * g_in
+    at_x, at_q = _kept(sizes, wave, layers[layer, X]), _kept(sizes, wave, layers[layer, Q])
+    x_below, a_below = _kept(sizes, wave, layers[below, X]), _kept(sizes, wave, layers[below, A])
+    q_below = _kept(sizes, wave, layers[below, Q])
+    into, out, under, own = g_in * w, g_out * w, g_below * w, sizes[OWN_THETA]
     for node in range(sizes[NODES]):
-        begin = block + node * size
         _hear(
             store,
             row,
@@ -269,27 +266,32 @@ def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
             spare,
             heard,
         )
-        q = work[begin + width * w : begin + (width + g_out) * w]
+        q = work[at_q + node * out : at_q + (node + 1) * out]
         if sender:
-            x = work[begin : begin + g_in * w]
+            x = taken if layer == 0 else work[at_x + node * into : at_x + (node + 1) * into]
+            if layer == 0:
+                _take_samples(pack.x[node], order, first, w, x)
             add_products(x, g_in, q, g_out, w, grad[node, at : at + half])
             add_products(x, g_in, heard, g_out, w, grad[node, at + half : at + 2 * half])
         if layer == 0:
             continue
-        times_transposed(q, g_out, w, theta[node, at : at + half], g_in, z, True)
+        times_transposed(q, g_out, w, theta[node * own, at : at + half], g_in, z, True)
         if sender:
-            times_transposed(heard, g_out, w, theta[node, at + half : at + 2 * half], g_in, z, False)
+            times_transposed(heard, g_out, w, theta[node * own, at + half : at + 2 * half], g_in, z, False)
         else:
             for k in range(g_in * w):
                 z[k] += heard[k]
-        begin = below + node * size
-        left = work[begin : begin + width_below * w]
-        slope = work[begin + width_below * w : begin + (width_below + g_in) * w]
+        slope = work[q_below + node * into : q_below + (node + 1) * into]
         for k in range(g_in * w):
             slope[k] *= z[k]
         if not sender:
+            x = taken if below == 0 else work[x_below + node * under : x_below + (node + 1) * under]
+            if below == 0:
+                _take_samples(pack.x[node], order, first, w, x)
+            a = work[a_below + node * under : a_below + (node + 1) * under]
+            add_products(x, g_below, slope, g_in, w, grad[node, at_below : at_below + half_below])
             add_products(
-                left, width_below, slope, g_in, w, grad[node, at_below : at_below + width_below * g_in]
+                a, g_below, slope, g_in, w, grad[node, at_below + half_below : at_below + 2 * half_below]
             )
 
 
@@ -389,10 +391,10 @@ def warm() -> None:
     integers, values, rows = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
     samples, table = np.zeros((1, 1, 1)), np.zeros((1, 5), np.int64)
     pack = Pack(
-        sizes=np.zeros(10, np.int64), layers=table, slopes=values, steps=table, ops=np.zeros((1, 6), np.int64),
-        store=values, outbox=values, packed=integers[:0], indptr=integers, columns=integers, forward=values,
-        backward=values, theta=rows, grad=rows, work=values, scratch=np.zeros((3, 1)), x=samples, y=samples,
-        order=integers, loss=values, output=samples, incoming=rows,
+        sizes=np.zeros(11, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table,
+        ops=np.zeros((1, 6), np.int64), store=values, outbox=values, packed=integers[:0], indptr=integers,
+        columns=integers, forward=values, backward=values, theta=rows, grad=rows, work=values,
+        scratch=np.zeros((4, 1)), x=samples, y=samples, order=integers, loss=values, output=samples, incoming=rows,
     )  # fmt: skip
     rounds(pack, NO_LINK, 0, 0, False, 1, False)
     produce(pack, 0)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.drawing import Recipe
 from fdtrain.graph import Graph
 
 Array = NDArray[np.float64]
@@ -31,6 +32,9 @@ class DataService(Protocol):
 
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         """All training and test samples on the static graph, where they are not streamed."""
+
+    def recipe(self, graph: Graph) -> Recipe | None:
+        """How ranks draw the same samples for themselves, where they can."""
 
     def order(self, epoch: int) -> Order:
         """The order of the training samples in this epoch (from 0), [N]."""

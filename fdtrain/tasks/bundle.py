@@ -171,6 +171,8 @@ class RegressionBundle(Bundle):
         except InputError as error:
             raise self._error("edges", str(error)) from None
 
+    def recipe(self, graph: Graph) -> None: ...
+
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         return self._train, self._test
 

@@ -219,6 +219,8 @@ class ChannelData:
         self.train_samples, self.test_samples = channels.train_samples, channels.test_batch
         self._channels, self._topology, self._task, self._seed = channels, topology, task, seed
 
+    def recipe(self, graph: Graph) -> None: ...
+
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         raise NotImplementedError("channels are streamed")
 

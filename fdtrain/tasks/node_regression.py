@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fdtrain import reference, rng
+from fdtrain.drawing import Recipe, wave_for
 from fdtrain.graph import Graph
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.section import beside
@@ -18,6 +21,8 @@ from fdtrain.tasks.base import Order, Samples
 from fdtrain.tasks.section import TaskSection
 
 Array = NDArray[np.float64]
+
+_NUMBERS = count()  # of recipes
 
 
 class NodeRegression(TaskSection):
@@ -84,7 +89,8 @@ class SyntheticRegression:
     """Samples of the published recipe. Labels come from a teacher: a GCNN of the model's architecture with
     Θ0 ~ U(0,1), Θ1 ~ 2·U(0,1), plus noise.
 
-    A fixed set on a static graph is served once. Where the topology is redrawn, or samples are drawn online, labels
+    A fixed set on a static graph every rank draws for its own nodes (:mod:`fdtrain.drawing`); here are all of them, for
+    those who see the whole network. Where the topology is redrawn, or samples are drawn online, labels
     follow the network of the moment: the teacher runs on the graph of the mini-batch.
     """
 
@@ -96,7 +102,17 @@ class SyntheticRegression:
         self._config, self._nodes, self._seed, self._shift = config, nodes, seed, Shift(shift)
         self._g_in, self._g_out = model.sizes[0], model.sizes[-1]
         self._teacher = reference.Model(model.sizes, model.activations, model.form, model.negative_slope)
-        self._teacher_theta = self._draw_teacher(model)
+        self._recipe = Recipe(
+            next(_NUMBERS),
+            seed,
+            config.features,
+            config.noise,
+            config.train_samples,
+            config.test_samples,
+            self._draw_teacher(model),
+            wave_for(nodes, max(model.sizes), config.train_samples),
+        )
+        self._drawn_on: Graph | None = None  # by the latest recipe
         self._served: tuple[Graph, tuple[Samples, Samples]] | None = None
         self._train: Samples | None = None  # features and noise, as far as they are fixed
 
@@ -109,6 +125,13 @@ class SyntheticRegression:
                 (Samples(train.x, self._labels(graph, train.x, train.y)), self.test(graph, 0)[1]),
             )
         return self._served[1]
+
+    def recipe(self, graph: Graph) -> Recipe | None:
+        if self.streamed:
+            return None
+        if self._drawn_on is not graph:
+            self._drawn_on, self._recipe = graph, replace(self._recipe, number=next(_NUMBERS))
+        return self._recipe
 
     def order(self, epoch: int) -> Order:
         if self._config.online:
@@ -143,18 +166,9 @@ class SyntheticRegression:
 
     def _draw(self, purpose: str, step: int, samples: int) -> Samples:
         """Features and noise (in place of labels), every node's from a generator of its own."""
-        x = np.empty((samples, self._nodes, self._g_in))
-        noise = np.empty((samples, self._nodes, self._g_out))
-        for node in range(self._nodes):
-            x[:, node] = draw_features(
-                rng.generator(self._seed, f"features/{purpose}", step, node),
-                samples,
-                self._g_in,
-                self._config.features,
-            )
-            draws = rng.generator(self._seed, f"noise/{purpose}", step, node)
-            noise[:, node] = self._config.noise * draws.standard_normal((samples, self._g_out))
-        return Samples(x, noise)
+        widths = self._g_in, self._g_out
+        rows = self._recipe.draw(purpose, step, np.arange(self._nodes), samples, widths)
+        return Samples(*(np.ascontiguousarray(part.swapaxes(0, 1)) for part in (rows.x, rows.y)))
 
     def _draw_teacher(self, model: Gcnn) -> Array:
         draws = rng.generator(self._seed, "teacher")
@@ -166,32 +180,5 @@ class SyntheticRegression:
         return flat
 
     def _labels(self, graph: Graph, x: Array, noise: Array) -> Array:
-        labels: Array = self._teacher.forward(self._shift.of(graph), x, self._teacher_theta) + noise
+        labels: Array = self._teacher.forward(self._shift.of(graph), x, self._recipe.teacher) + noise
         return labels
-
-
-def draw_features(draws: np.random.Generator, samples: int, width: int, kind: str) -> Array:
-    """Features of one node, [samples, width], by the recipe of SPEC §6 A.
-
-    ``mixed`` lays out U(0,1), N(0,1), integer 0..5, Bernoulli(.25), Bernoulli(.75), one-hot of 5 in blocks of ten
-    columns; the last block is cut to the columns that are left (its one-hot part is one-hot of what remains).
-    """
-    if kind == "uniform":
-        return draws.random((samples, width))
-    if kind == "normal":
-        return draws.standard_normal((samples, width))
-    x = np.zeros((samples, width))
-    for first in range(0, width, 10):
-        block = x[:, first : first + 10]
-        columns = [
-            draws.random(samples),
-            draws.standard_normal(samples),
-            draws.integers(0, 6, samples),
-            draws.random(samples) < 0.25,
-            draws.random(samples) < 0.75,
-        ][: block.shape[1]]
-        for column, values in enumerate(columns):
-            block[:, column] = values
-        if block.shape[1] > 5:
-            block[np.arange(samples), 5 + draws.integers(0, block.shape[1] - 5, samples)] = 1.0
-    return x

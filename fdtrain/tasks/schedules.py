@@ -33,6 +33,8 @@ class WeightData:
         self._task, self._held_out, self._seed = task, held_out, seed
         self._tested: dict[int, tuple[Graph, Samples]] = {}
 
+    def recipe(self, graph: Graph) -> None: ...
+
     def dataset(self, graph: Graph) -> tuple[Samples, Samples]:
         raise NotImplementedError("weights are streamed")
 

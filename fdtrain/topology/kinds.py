@@ -13,6 +13,7 @@ from fdtrain.topology.base import MAX_EDGES, MAX_NODES, DrawnSource, Nodes, Prob
 from fdtrain.topology.files import named_networks, networkx, read_graph, resolve
 from fdtrain.topology.random_graphs import (
     NETWORKX_NODES,
+    along_curve,
     attached_edges,
     gnp_edges,
     near_pairs,
@@ -109,7 +110,10 @@ class WattsStrogatz(DrawnSource):
 
 
 class RandomGeometric(DrawnSource):
-    """Nodes uniform in the unit square, linked within `radius` (Gilbert, J. SIAM 9, 1961)."""
+    """Nodes uniform in the unit square, linked within `radius` (Gilbert, J. SIAM 9, 1961).
+
+    More than 10 000 are numbered along a Z-order curve, so that neighbours are near each other in memory, and on ranks.
+    """
 
     kind: Literal["random_geometric"] = "random_geometric"
     nodes: Nodes
@@ -123,6 +127,8 @@ class RandomGeometric(DrawnSource):
 
     def draw(self, rng: np.random.Generator) -> Graph:
         positions = rng.random((self.nodes, 2))
+        if self.nodes > NETWORKX_NODES:
+            positions = positions[along_curve(positions)]
         return Graph.from_edges(self.nodes, near_pairs(positions, self.radius), positions=positions)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Edges = NDArray[np.int64]  # [M, 2]
 NETWORKX_NODES = 10_000
+_BITS = 16  # of a coordinate, along a curve
 
 
 def gnp_edges(nodes: int, p: float, rng: np.random.Generator) -> Edges:
@@ -55,6 +56,17 @@ def _pairs_at(places: NDArray[np.int64]) -> Edges:
     v -= v * (v - 1) // 2 > places  # where the square root was rounded
     v += v * (v + 1) // 2 <= places
     return np.stack([v, places - v * (v - 1) // 2], axis=1)
+
+
+def along_curve(positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The order of positions in the unit square [V, 2] along a Z-order curve (Morton, IBM, 1966): by the bits of both
+    coordinates in turn."""
+    code = np.zeros(len(positions), dtype=np.int64)
+    cells = np.minimum(positions * 2**_BITS, 2**_BITS - 1).astype(np.int64)
+    for bit in range(_BITS):
+        for axis in (0, 1):
+            code |= ((cells[:, axis] >> bit) & 1) << (2 * bit + axis)
+    return np.argsort(code, kind="stable")
 
 
 def near_pairs(positions: NDArray[np.float64], radius: float) -> Edges:

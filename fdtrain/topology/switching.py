@@ -203,5 +203,4 @@ class OnePeerExponential(MovingSource):
             i, j = i[i < j], j[i < j]
         else:
             j = (i + distance) % self.nodes
-        edges = np.unique(np.sort(np.stack([i, j], axis=1), axis=1), axis=0)
-        return Graph.from_edges(self.nodes, edges)
+        return Graph.from_edges(self.nodes, np.stack([i, j], axis=1))

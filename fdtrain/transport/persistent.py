@@ -50,7 +50,7 @@ def point_to_point(
 
 
 def neighbourhood(comm: MPI.Distgraphcomm, sends: Sequence[Message], receives: Sequence[Message]) -> Prepared:
-    """One persistent collective (MPI-4, §8.8) of `comm`, whose neighbours are the peers, in the order of the messages."""
+    """One persistent collective (MPI-4, §8.8) of `comm`, whose neighbours are the peers as the messages have them."""
     request = comm.Neighbor_alltoallw_init(_everywhere(sends), _everywhere(receives))
     return Prepared([request], sends, receives, _size(sends))
 

@@ -20,11 +20,12 @@ pytestmark = pytest.mark.mpi
 
 
 class RecordingComm:
-    """A communicator that allows nothing but nonblocking point-to-point messages, and notes them."""
+    """A communicator that allows nothing but nonblocking messages to others that are named, and notes them."""
 
     def __init__(self, comm: Any) -> None:
         self._comm = comm
         self.sent: list[tuple[int, int]] = []  # destination, bytes
+        self.kept: list[int] = []  # destinations of what is made once, to be sent again and again
 
     def Get_rank(self) -> int:  # noqa: N802 - as mpi4py calls it
         return int(self._comm.Get_rank())
@@ -40,6 +41,23 @@ class RecordingComm:
         assert source >= 0
         assert tag >= 0  # neither ANY_SOURCE nor ANY_TAG
         return self._comm.Irecv(buffer, source, tag)
+
+    def Send_init(self, buffer: NDArray[np.float64], dest: int, tag: int) -> Any:  # noqa: N802 - as mpi4py calls it
+        self.kept.append(dest)
+        return self._comm.Send_init(buffer, dest, tag)
+
+    def Recv_init(self, buffer: NDArray[np.float64], source: int, tag: int) -> Any:  # noqa: N802 - as mpi4py calls it
+        assert source >= 0
+        assert tag >= 0
+        return self._comm.Recv_init(buffer, source, tag)
+
+    def Create_dist_graph_adjacent(  # noqa: N802 - as mpi4py calls it
+        self, sources: list[int], destinations: list[int], reorder: bool
+    ) -> Any:
+        assert sources == destinations
+        assert not reorder
+        self.kept += destinations
+        return self._comm.Create_dist_graph_adjacent(sources, destinations, reorder=reorder)
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"training used {name} on the data communicator")
@@ -80,10 +98,15 @@ def train_on(team: Team, made: Experiment) -> Outcome | None:
 REDRAWN = {"kind": "erdos_renyi", "nodes": 12, "p": 0.3, "redraw": {"every": 1}}
 
 
+KINDS = ("point_to_point", "persistent", "neighbourhood")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["receiver", "sender"])
 @pytest.mark.parametrize("topology", ["static", "redrawn"])
-def test_only_neighbour_messages_and_no_collective_train(form: str, topology: str) -> None:
-    changes: dict[str, Any] = {"model": {"sizes": [4, 3, 2], "form": form}}
+def test_only_neighbour_messages_and_no_collective_of_all(form: str, topology: str, kind: str) -> None:
+    """What ranks exchange while they train: with those that host a neighbour, and with nobody else."""
+    changes: dict[str, Any] = {"model": {"sizes": [4, 3, 2], "form": form}, "execution": {"transport": kind}}
     if topology == "redrawn":
         changes["topology"] = REDRAWN
     made = experiment(**changes)
@@ -92,10 +115,10 @@ def test_only_neighbour_messages_and_no_collective_train(form: str, topology: st
     from fdtrain.engine import Engine
 
     rewire = Engine.rewire
-    marks: list[int] = []
+    marks: list[tuple[int, int]] = []
 
     def noting(engine: Engine, hood: Any, programme: Any) -> None:
-        marks.append(len(comm.sent))
+        marks.append((len(comm.sent), len(comm.kept)))
         allowed.append({int(owner) for owner in hood.owners} - {team.rank})
         rewire(engine, hood, programme)
 
@@ -103,21 +126,35 @@ def test_only_neighbour_messages_and_no_collective_train(form: str, topology: st
         patch.setattr(Engine, "rewire", noting)
         outcome = train_on(team, made)
     assert len(marks) == (1 if topology == "static" else 6)
-    for peers, first, last in zip(allowed, marks, [*marks[1:], len(comm.sent)], strict=True):
-        sent_to = {peer for peer, _ in comm.sent[first:last]}
-        assert sent_to == peers  # to every rank that hosts a neighbour, and to nobody else
-    assert marks[0] == 0
+    ends = [*marks[1:], (len(comm.sent), len(comm.kept))]
+    for peers, first, last in zip(allowed, marks, ends, strict=True):
+        sent_to, kept_for = (
+            {peer for peer, _ in comm.sent[first[0] : last[0]]},
+            {*comm.kept[first[1] : last[1]]},
+        )
+        assert sent_to | kept_for == peers  # to every rank that hosts a neighbour, and to nobody else
+        assert kept_for == (set() if kind == "point_to_point" else peers)
+    assert marks[0] == (0, 0)
     everything = team.control.gather((len(comm.sent), sum(size for _, size in comm.sent)))
+    alone = in_threads(team.size, lambda team: train_on(team, experiment(**changes)))
     if outcome is not None and everything is not None:
         ledger = outcome.ledger
-        assert ledger.physical_messages == sum(count for count, _ in everything)
-        assert ledger.physical_bytes == sum(size for _, size in everything)
+        assert ledger.physical_messages == alone.ledger.physical_messages
+        assert ledger.physical_bytes == alone.ledger.physical_bytes
+        if kind == "point_to_point":
+            assert ledger.physical_messages == sum(count for count, _ in everything)
+            assert ledger.physical_bytes == sum(size for _, size in everything)
 
 
+@pytest.mark.parametrize("kernel", ["numba", "numpy"])
+@pytest.mark.parametrize("kind", ["auto", *KINDS])
 @pytest.mark.parametrize("redrawn", [False, True])
 @pytest.mark.parametrize("wave", [1, 3])
-def test_same_bits_as_in_one_process(redrawn: bool, wave: int) -> None:
-    changes: dict[str, Any] = {"training": {"epochs": 2, "batch": 4, "wave": wave}}
+def test_same_bits_as_in_one_process(redrawn: bool, wave: int, kind: str, kernel: str) -> None:
+    changes: dict[str, Any] = {
+        "training": {"epochs": 2, "batch": 4, "wave": wave},
+        "execution": {"transport": kind, "kernel": kernel},
+    }
     if redrawn:
         changes["topology"] = REDRAWN
     made = experiment(**changes)
@@ -127,6 +164,34 @@ def test_same_bits_as_in_one_process(redrawn: bool, wave: int) -> None:
         alone = in_threads(1, lambda team: train_on(team, experiment(**changes)))
         assert outcome.theta.tobytes() == alone.theta.tobytes()
         assert outcome.rows == alone.rows
+
+
+def test_a_missing_message_of_a_compiled_round_is_named() -> None:
+    """A rank that leaves out a round is told of, whatever the kind of the transport."""
+    team, _ = make_team()
+    if team.size == 1:
+        return
+    made = experiment(execution={"transport": "persistent"})
+    planes: Any = team
+    planes.transport.deadline, planes.control.deadline = 1.0, 5.0
+    from fdtrain.compiled import CompiledPass
+
+    run = CompiledPass.run
+
+    def leaving_out(self: CompiledPass, transport: Any) -> None:
+        if transport.rank != team.size - 1:
+            run(self, transport)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledPass, "run", leaving_out)
+        if team.rank == 0:
+            host = made.host(team.size)
+            with pytest.raises(MessageTimeoutError, match=r"rank\(s\) \[.*\]") as caught:
+                run_job(made.job, team, host)
+            assert any("features of layer 1" in note for note in caught.value.__notes__)
+        else:
+            with pytest.raises(MessageTimeoutError):
+                follow(team)
 
 
 def test_gradients_over_messages_with_asymmetric_weights(tmp_path: Any) -> None:
