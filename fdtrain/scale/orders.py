@@ -10,7 +10,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from fdtrain.drawing import Recipe, drawn
 from fdtrain.engine import Engine
+from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
 from fdtrain.passes import Rows
 from fdtrain.schedule import Schedule
@@ -70,11 +72,11 @@ def measure(
         The times of all ranks, on rank 0.
     """
     serve = cast(Service, service)
-    _, theta = team.deal(lambda: serve.parameters())
-    engine = make_engine(job, team, serve, theta)
     hood = team.deal(lambda: serve.neighbourhoods(0))
     batch = min(job.batch, job.train_samples)
-    schedule, rows = job.schedule(batch), _samples(job, batch, team, serve)
+    schedule, rows = job.schedule(batch), _samples(job, batch, hood, team, serve)
+    ids, theta = team.deal(lambda: serve.parameters())
+    engine = make_engine(job, team, serve, np.broadcast_to(theta, (len(ids), theta.shape[1])))
     rewire(engine, job, team, hood)
     before = team.transport.sends, team.transport.sent_bytes
     seconds = [seconds for seconds, _, _ in _minibatches(engine, schedule, rows, warmup, repeats)]
@@ -97,12 +99,13 @@ def measure(
     return team.control.gather(found)
 
 
-def _samples(job: Job, batch: int, team: Team, serve: Service) -> Rows:
+def _samples(job: Job, batch: int, hood: Neighbourhood, team: Team, serve: Service) -> Rows:
     if job.streamed:
         rows: Rows = team.deal(lambda: serve.minibatch(0, np.arange(batch)))
         return rows
-    train, _ = team.deal(lambda: serve.dataset())
-    return Rows(train.x[:, :batch], train.y[:, :batch])
+    found = team.deal(lambda: serve.dataset())
+    train, _ = drawn(found, job, hood, team) if isinstance(found, Recipe) else found
+    return train._replace(order=np.arange(batch))
 
 
 def _minibatches(
