@@ -92,7 +92,7 @@ class Teacher:
         for first, last, size in ((0, full, self._wave), (full, samples, samples - full)):
             if last > first:
                 self._add(rows, np.arange(first, last).reshape(-1, size))
-                scans.give_back(self._theta)
+                scans.give_back(rows.x)
 
     def _schedule(self, wave: int) -> Schedule:
         return build("inference", outline=self._job.model.outline, batch=wave, wave=wave)
