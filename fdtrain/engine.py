@@ -74,10 +74,12 @@ class Engine:
         self.links, self.kernel, self.precision = links, kernel, precision
         self.n = len(theta)
         self.t = 0  # mini-batches so far
-        theta = theta.astype(precision.arithmetic, copy=False)
-        state = optimizer.init(theta)
-        self.state = states.apart(state) if self.n > PORTION else state
-        self.theta = optimizer.theta(self.state)
+        self.theta = theta.astype(precision.arithmetic, order="C")
+        if self.n > PORTION:  # one θ for engine and optimizer, which is updated in place
+            self.state = states.apart(optimizer.init(self.theta))
+            self.theta = optimizer.theta(self.state)
+        else:
+            self.state = optimizer.init(self.theta.copy())
         self.grad = zeros(*self.theta.shape, dtype=precision.arithmetic)
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes

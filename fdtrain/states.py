@@ -129,6 +129,13 @@ def put(state: State, part: State, first: int, stop: int) -> State:
     """
 
     scalars: dict[str, Scalar] = {}
+    before, held = rows(state, first, stop), list[NDArray[Any]]()
+    mapped(lambda _, value: None if _is_scalar(value) else held.append(value), "state", before)
+
+    def own(_: str, new: Any) -> Any:
+        """A copy of what would change while another part is written."""
+        shares = not _is_scalar(new) and any(np.may_share_memory(new, value) for value in held)
+        return new.copy() if shares else new
 
     def write(where: str, value: Any, new: Any) -> None:
         if _is_scalar(new):
@@ -136,7 +143,7 @@ def put(state: State, part: State, first: int, stop: int) -> State:
         else:
             value[...] = new
 
-    mapped(write, "state", rows(state, first, stop), part)
+    mapped(write, "state", before, mapped(own, "state", part))
     whole: State = mapped(lambda where, value: scalars.get(where, value), "state", state)
     return whole
 

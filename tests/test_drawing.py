@@ -124,7 +124,7 @@ def test_ranks_draw_the_samples_that_the_whole_network_has(
 
 
 def test_the_teachers_waves() -> None:
-    assert wave_for(10**6, 10, 100) == 4
+    assert wave_for(10**6, 10, 100) == 2
     assert wave_for(10**8, 10, 100) == 1
     assert wave_for(100, 10, 1000) == 1000
 

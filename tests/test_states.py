@@ -148,3 +148,31 @@ def test_a_state_that_changes_its_form_is_noticed(first: Any, second: Any, place
 def test_values_that_are_left_over_are_refused() -> None:
     with pytest.raises(InputError, match=r"^state.b is no part"):
         states.restored({"a": 1}, states.Values({}, {"state.a": 1, "state.b": 2}))
+
+
+def test_rows_are_put_back_where_they_were() -> None:
+    state = Pair(np.arange(12.0).reshape(6, 2), [np.zeros(6), 3])
+    part = states.rows(state, 2, 5)
+    assert part.rows.base is state.rows
+    whole = states.put(state, Pair(part.rows + 100, [np.ones(3), 4]), 2, 5)
+    assert whole.rows is state.rows
+    assert whole.rows.tolist() == [[0, 1], [2, 3], [104, 105], [106, 107], [108, 109], [10, 11]]
+    assert whole.count[0].tolist() == [0, 0, 1, 1, 1, 0]
+    assert (whole.count[1], state.count[1]) == (4, 3)  # the state of before keeps its scalars
+
+
+def test_what_was_before_is_not_lost_while_rows_are_put_back() -> None:
+    """A state may have the rows of the one before at another place."""
+    state = Pair(np.zeros((4, 1)), [np.ones((4, 1))])
+    part = states.rows(state, 0, 4)
+    states.put(state, Pair(part.rows + 5, [part.rows]), 0, 4)
+    assert state.rows.tolist() == [[5]] * 4
+    assert state.count[0].tolist() == [[0]] * 4
+
+
+def test_what_is_at_two_places_becomes_two() -> None:
+    both = np.zeros(3)
+    made = states.apart(Pair(both, [both, 1]))
+    made.count[0][0] = 7
+    assert made.rows.tolist() == [0, 0, 0]
+    assert made.count[1] == 1

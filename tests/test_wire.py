@@ -85,9 +85,9 @@ class Recording:
     inner: Transport
     log: list[list[tuple[int, np.ndarray]]] = field(default_factory=list)
 
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+    def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         self.log.append([(peer, buffer.copy()) for peer, buffer in sends])
-        self.inner.post(sends, receives)
+        self.inner.post(sends, receives, number)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
