@@ -107,8 +107,9 @@ def test_only_neighbour_messages_and_no_collective_train(form: str, topology: st
     for peers, first, last in zip(allowed, marks, [*marks[1:], len(comm.sent)], strict=True):
         sent_to = {peer for peer, _ in comm.sent[first:last]}
         assert sent_to == peers  # to every rank that hosts a neighbour, and to nobody else
-    assert marks[0] == 0
-    everything = team.control.gather((len(comm.sent), sum(size for _, size in comm.sent)))
+    taught, trained = comm.sent[: marks[0]], comm.sent[marks[0] :]  # a teacher's labels, which no ledger has
+    assert {peer for peer, _ in taught} == (allowed[0] if topology == "static" else set())
+    everything = team.control.gather((len(trained), sum(size for _, size in trained)))
     if outcome is not None and everything is not None:
         ledger = outcome.ledger
         assert ledger.physical_messages == sum(count for count, _ in everything)
