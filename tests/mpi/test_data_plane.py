@@ -129,14 +129,17 @@ def test_only_neighbour_messages_and_no_collective_of_all(form: str, topology: s
     assert len(marks) == (1 if topology == "static" else 6)
     ends = [*marks[1:], (len(comm.sent), len(comm.kept))]
     for peers, first, last in zip(allowed, marks, ends, strict=True):
-        sent_to, kept_for = (
-            {peer for peer, _ in comm.sent[first[0] : last[0]]},
-            {*comm.kept[first[1] : last[1]]},
-        )
+        sent_to = {peer for peer, _ in comm.sent[first[0] : last[0]]}
+        kept_for = {*comm.kept[first[1] : last[1]]}
         assert sent_to | kept_for == peers  # to every rank that hosts a neighbour, and to nobody else
         assert kept_for == (set() if kind == "point_to_point" else peers)
-    assert marks[0] == (0, 0)
-    everything = team.control.gather((len(comm.sent), sum(size for _, size in comm.sent)))
+    taught, trained = (
+        comm.sent[: marks[0][0]],
+        comm.sent[marks[0][0] :],
+    )  # a teacher's labels, which no ledger has
+    assert {peer for peer, _ in taught} == (allowed[0] if topology == "static" else set())
+    assert marks[0][1] == 0
+    everything = team.control.gather((len(trained), sum(size for _, size in trained)))
     alone = in_threads(team.size, lambda team: train_on(team, experiment(**changes)))
     if outcome is not None and everything is not None:
         ledger = outcome.ledger
