@@ -8,7 +8,7 @@ def main() -> int:
     """Run the command line, or be a rank."""
     from fdtrain.launcher import INSTALL_HINT, launched_size
     from fdtrain.limits import limit_start
-    from fdtrain.processes import prepare_rank
+    from fdtrain.processes import dozing, prepare_rank
 
     if launched_size() is None:
         from fdtrain.cli import main as command_line
@@ -24,7 +24,8 @@ def main() -> int:
         prepare_rank()
     limit_start()
     try:
-        from fdtrain.worker import main as rank
+        with dozing():  # the MPI starts
+            from fdtrain.worker import main as rank
     except ImportError as error:
         print(
             f"error: this process was started by an MPI launcher, but {error}; {INSTALL_HINT}",

@@ -58,7 +58,19 @@ class CompiledPass:
         self._layers, size = _layers(model, trains=trains)
         parities = 2 if _overlap(schedule) else 1
         self._sizes = np.array(
-            [n, 0, schedule.batch, w, size, parities, model.form == "sender", trains, phase == "test", False],
+            [
+                n,
+                0,
+                schedule.batch,
+                w,
+                size,
+                parities,
+                model.form == "sender",
+                trains,
+                phase == "test",
+                False,
+                True,
+            ],
             np.int64,
         )
         self._work = zeros(parities * n * size * w)
@@ -77,11 +89,12 @@ class CompiledPass:
         outgoing: Callable[[Any, int | None, Array], None],
         take: Callable[[Array], None] | None = None,
     ) -> None:
-        """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]."""
+        """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]; where
+        nothing is trained, `theta` may be one row [1, p] for all nodes."""
         self._wire, self._sums, self._outgoing = wire, sums, partial(outgoing, self)
         self._grad = zeros(*grad.shape) if self._own_gradient else grad
         schedule, seen = self.schedule, wire.plan.seen
-        self._sizes[loop.SEEN] = seen
+        self._sizes[loop.SEEN], self._sizes[loop.OWN_THETA] = seen, len(theta) == self.n
         self._incoming = zeros(seen, schedule.travelling if schedule.exchange == "along" else 0)
         self._layouts = [
             wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain.engine import make_pass
 from fdtrain.features import draw_all_features, draw_noise
 from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
@@ -24,7 +25,7 @@ from fdtrain.wire import Wire
 
 Array = NDArray[np.float64]
 
-_NUMBERS = 40_000_000  # of all nodes in an array of the teacher's, at most if a wave of one sample allows it
+_NUMBERS = 20_000_000  # of all nodes in an array of the teacher's, at most if a wave of one sample allows it
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class Teacher:
         """`theta` [p] are its parameters; the model and its weights are those of `job`, on all ranks at once."""
         self._job, self._transport, self._nodes = job, transport, hood.num_nodes
         self._hood, self._plan = hood, ExchangePlan.of(hood, transport.rank)
-        self._theta = np.broadcast_to(theta, (hood.num_nodes, len(theta)))
+        self._theta = theta[None]
 
     def label(self, rows: Rows, wave: int) -> None:
         """Add what it makes of the features to ``rows.y``, in waves of so many samples."""
@@ -92,8 +93,12 @@ class Teacher:
         schedule = build("inference", outline=job.model.outline, batch=wave, wave=wave)
         wire = Wire(self._plan, max(schedule.peak_width, job.network.setup_width(schedule)))
         sums = job.network.rewire(hood, wire, job.mixing, self._transport).sums(schedule)
-        forward = Pass(job.model, job.loss, LocalLoss(job.loss), "test", schedule, self._nodes)
-        forward.bind(wire, sums, self._theta, self._theta, _send_nothing)
+        parts = job.model, job.network, job.loss, LocalLoss(job.loss), job.optimizer
+        forward = make_pass(*parts, "test", schedule, self._nodes, job.kernel)
+        theta = self._theta
+        if isinstance(forward, Pass):
+            theta = np.broadcast_to(theta, (self._nodes, theta.shape[1]))
+        forward.bind(wire, sums, theta, theta, _send_nothing)
         for first in range(0, rows.x.shape[1], wave):
             part = slice(first, first + wave)
             forward.load(Rows(rows.x[:, part], rows.y[:, part]))

@@ -29,6 +29,7 @@ from fdtrain.minibatches import MinibatchRow
 from fdtrain.observer import Observer as Observer
 from fdtrain.observer import Quiet as Quiet
 from fdtrain.outputs import writing
+from fdtrain.profile import Profile
 from fdtrain.resumption import Checkpoints, Saved, cut_back, newest
 from fdtrain.rundir import COMPLETE, RunDirectory, is_complete, resumptions, write_json
 from fdtrain.service import EpochRow, Outcome
@@ -70,6 +71,7 @@ def run(
     verify: bool = True,
     allow_plugins: bool = False,
     on_epoch: Callable[[EpochRow], None] | None = None,
+    profile: int = 0,
 ) -> Run:
     """Run an experiment in this process, over a loopback transport, without MPI.
 
@@ -81,6 +83,8 @@ def run(
         verify: make the quick comparisons with the oracle on the first mini-batch.
         allow_plugins: whether an optimizer of your own, which `config` names, may be executed.
         on_epoch: called with every epoch's metrics.
+        profile: of how many mini-batches to keep a timeline of every rank, in `out`; half of them the first ones,
+            half the last ones.
 
     Raises:
         InputError: the configuration or its data cannot be used.
@@ -93,10 +97,12 @@ def run(
         config = configuration.load(config)
     experiment = build(config, allow_plugins=allow_plugins)
     _check_ranks(ranks, experiment)
+    if profile and out is None:
+        raise InputError("profile: needs a directory to be written into; name one with out")
     directory = None
     if out is not None:
         directory = RunDirectory.create(Path(out), config.to_yaml(), overwrite=overwrite)
-    return _in_this_process(ranks, experiment, directory, on_epoch, verify=verify)
+    return _in_this_process(ranks, experiment, directory, on_epoch, verify=verify, profile=profile)
 
 
 def resume(
@@ -106,6 +112,7 @@ def resume(
     verify: bool = True,
     allow_plugins: bool = False,
     on_epoch: Callable[[EpochRow], None] | None = None,
+    profile: int = 0,
 ) -> Run:
     """Go on with the run in `directory` from its newest checkpoint, as :func:`run` does; the result has the same bits
     as without a break. Without a checkpoint it begins anew.
@@ -120,7 +127,8 @@ def resume(
         raise InputError(f"{found.path}: the run is complete; read its files")
     experiment = build(configuration.load(found.path / "config.yaml"), allow_plugins=allow_plugins)
     _check_ranks(ranks, experiment)
-    return _in_this_process(ranks, experiment, found, on_epoch, verify=verify, goes_on=True)
+    how: dict[str, Any] = {"verify": verify, "goes_on": True, "profile": profile}
+    return _in_this_process(ranks, experiment, found, on_epoch, **how)
 
 
 def _check_ranks(ranks: int, experiment: Experiment) -> None:
@@ -133,7 +141,7 @@ def _in_this_process(
     experiment: Experiment,
     directory: RunDirectory | None,
     on_epoch: Callable[[EpochRow], None] | None,
-    **how: bool,
+    **how: Any,
 ) -> Run:
     observer = Quiet()
     if on_epoch is not None:
@@ -159,10 +167,11 @@ def lead(
     *,
     verify: bool,
     goes_on: bool = False,
+    profile: int = 0,
 ) -> Run:
     """Rank 0's part of a run; the other ranks are in :func:`fdtrain.training.follow` until they are dismissed.
 
-    `goes_on`: whether the run in `directory` is resumed.
+    `goes_on`: whether the run in `directory` is resumed. `profile`: mini-batches whose timeline is kept, if any.
 
     Raises:
         VerificationError, DivergenceError, InputError: as :func:`run`; the metrics of all finished
@@ -171,7 +180,8 @@ def lead(
     """
     with nullcontext() if directory is None else directory.locked():
         saved = _find(directory, experiment, observer) if directory is not None and goes_on else None
-        return _Leader(team, experiment, directory, observer, saved).run(verify=verify, goes_on=goes_on)
+        leader = _Leader(team, experiment, directory, observer, saved)
+        return leader.run(verify=verify, goes_on=goes_on, profile=profile)
 
 
 def _find(directory: RunDirectory, experiment: Experiment, observer: Observer) -> Saved | None:
@@ -215,7 +225,7 @@ class _Leader:
         self._resumptions = list[Any]()
         self._predicted: Footprint | None = None  # memory of a distributed run
 
-    def run(self, *, verify: bool, goes_on: bool) -> Run:
+    def run(self, *, verify: bool, goes_on: bool, profile: int) -> Run:
         """Do all of it; `goes_on`: not for the first time."""
         config, host, directory = self._experiment.config, self._host, self._directory
         outcome, keeper, ended = host.outcome, None, "interrupted"
@@ -232,7 +242,7 @@ class _Leader:
         try:
             if verify and self._saved is None and config.training.mode == "distributed":
                 comparisons = self._verify()
-            self._train()
+            self._train(profile)
             host.check()
             ended = outcome.stopped or COMPLETE
         except StoppedError as error:
@@ -309,7 +319,7 @@ class _Leader:
         report_verification(comparisons, file, self._observer)
         return comparisons
 
-    def _train(self) -> None:
+    def _train(self, profile: int) -> None:
         host, saved, content = self._host, self._saved, None
         self._training = time.monotonic()
         if saved is not None and self._directory is not None:
@@ -319,9 +329,18 @@ class _Leader:
             host.take_up(content, rows)
             self._before = len(rows)
         if self._experiment.config.training.mode == "distributed":
-            run_job(host.job, self._team, host)
+            run_job(host.job, self._team, host, self._profile(profile))
         else:
             train_centralized(self._experiment, host, content)
+
+    def _profile(self, minibatches: int) -> Profile | None:
+        if not minibatches or self._directory is None:
+            return None
+        folder = self._directory.profile
+        try:
+            return Profile.into(folder, minibatches, self._observer.note)
+        except OSError as error:
+            raise RunFailedError(_unwritten(folder, error)) from None
 
     def _on_epoch(self, row: EpochRow) -> None:
         if self._directory is not None:

@@ -28,6 +28,7 @@ from fdtrain.optimizers import Decentralized, PluginConfig, check_scheme
 from fdtrain.oracles import Oracle, Rule
 from fdtrain.passes import compiles
 from fdtrain.problems import make_problem
+from fdtrain.profile import Profile, profiled
 from fdtrain.service import Critic, EpochRow, Host, Plateau, Topology
 from fdtrain.tasks.base import DataService, Order, Samples
 from fdtrain.team import Team
@@ -176,16 +177,22 @@ def _channel(config: Config, optimizer: Optimizer[Any], nodes: int) -> Channel |
     return channel
 
 
-def run_job(job: Job, team: Team, host: Host) -> None:
+def run_job(job: Job, team: Team, host: Host, profile: Profile | None = None) -> None:
     """On rank 0: let the whole team run `job`, served by `host`; the others are in :func:`fdtrain.training.follow`.
+
+    `profile`: where it is written what each rank does when; by default nowhere.
 
     Raises:
         DivergenceError: a parameter became infinite or NaN.
         InputError: the topology service found no usable graph.
     """
-    team.order(partial(train, job))
+    work = partial(train, job)
+    team.order(work if profile is None else partial(profiled, profile.settings, work))
     try:
-        train(job, team, host)
+        if profile is None:
+            work(team, host)
+        else:
+            profile.tell(*profiled(profile.settings, partial(work, service=host), team))
     finally:
         host.close()
     host.check()

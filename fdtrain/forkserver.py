@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import marshal
 import os
 import selectors
 import signal
@@ -24,15 +25,26 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from fdtrain import leftovers, limits, stopping
 from fdtrain.launcher import launched_rank
-from fdtrain.processes import end_with_parent, kill
+from fdtrain.processes import dozing, end_with_parent, kill, leave
 
 MAX_HEADER = 1 << 20  # bytes; an environment is far smaller
 MAX_FILES = 250
+WARM = (
+    "fdtrain.worker",
+    "fdtrain.bench_orders",
+    "fdtrain.compiled",
+    "fdtrain.layers.gcnn",
+    "fdtrain.optim.dsgd",
+    "numpy.ma",  # by np.unique
+)
+PREPARATIONS = ("fdtrain.kernels.loop:warm",)  # "module:function" of what else to do before there are ranks
+_SIZE = 4  # bytes of the length before what a stub says
 _SLOW = 60.0  # seconds for a stub to say what it wants, on a machine that has far too much to do
 _LAST_WAIT = 2.0  # seconds for those that were killed to be gone
 
@@ -167,7 +179,7 @@ class Server:
         files: list[int] = []
         try:
             header, files, _, _ = socket.recv_fds(stub, MAX_HEADER, MAX_FILES)
-            while not header.endswith(b"\n"):
+            while len(header) < _SIZE or len(header) < _SIZE + int.from_bytes(header[:_SIZE], sys.byteorder):
                 part = stub.recv(MAX_HEADER)
                 if not part:
                     raise ConnectionError
@@ -177,7 +189,7 @@ class Server:
                 os.close(file)
             stub.close()
             return
-        request = json.loads(header)
+        request = marshal.loads(header[_SIZE:])
         pid = os.fork()
         if pid == 0:
             stub.close()  # by number it would be closed again, when another file has the number
@@ -188,10 +200,7 @@ class Server:
         self._selector.register(stub, selectors.EVENT_READ, partial(self._hear, pid, stub))
 
     def _become(self, request: Mapping[str, Any], files: list[int]) -> NoReturn:
-        """In the forked process: be the rank that the stub stands for.
-
-        It leaves by an ordinary exit, and not ``os._exit``, since an MPI may say goodbye to its launcher only then.
-        """
+        """In the forked process: be the rank that the stub stands for."""
         if not end_with_parent(self._pid):
             sys.exit(1)  # the server is gone already
         signal.set_wakeup_fd(-1)
@@ -212,7 +221,10 @@ class Server:
         os.umask(request["umask"])
         os.sched_setaffinity(0, request["processors"])
         sys.argv = ["fdtrain", *request["arguments"]]
-        sys.exit(_run_rank(request["arguments"]))
+        status = _run_rank(request["arguments"])
+        if launched_rank() > 0:
+            leave(status)
+        sys.exit(status)
 
     def _hear(self, pid: int, stub: socket.socket) -> None:
         """A stub forwards signals, a byte each; when it is gone, its rank has to go as well."""
@@ -272,11 +284,21 @@ def _run_rank(arguments: list[str]) -> int:
     from fdtrain.worker import main
 
     limits.limit_start()
-    MPI.Init()
+    with dozing():
+        MPI.Init()
     try:
         return main(arguments)
     finally:
         MPI.Finalize()
+
+
+def warm() -> None:
+    """Import and prepare what every rank needs, so that none of them has to: once, instead of a hundred times."""
+    for name in WARM:
+        import_module(name)
+    for prepare in PREPARATIONS:
+        module, function = prepare.split(":")
+        getattr(import_module(module), function)()
 
 
 def main(address: str, watch: str) -> int:
@@ -284,11 +306,6 @@ def main(address: str, watch: str) -> int:
     import mpi4py
 
     mpi4py.rc.initialize = False
-    import fdtrain.bench_orders
-    import fdtrain.optim.dsgd
-    import fdtrain.worker  # noqa: F401
-    from fdtrain.kernels.loop import warm
-
     warm()
     server = Server(Path(address), Watch(*json.loads(watch)))
     gc.collect()

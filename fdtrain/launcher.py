@@ -22,8 +22,10 @@ DEFAULTS = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # Open MPI 5
     "OMPI_MCA_rmaps_base_oversubscribe": "true",  # Open MPI 4
-    "OMPI_MCA_btl": "^ofi",  # single machine: probing for fabrics takes a second
+    "OMPI_MCA_btl": "^ofi,uct",  # single machine: probing for fabrics takes a second
     "OMPI_MCA_mtl": "^ofi",
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_osc": "^ucx",
     "OMP_NUM_THREADS": "1",  # ranks share the cores already
     "OPENBLAS_NUM_THREADS": "1",
 }

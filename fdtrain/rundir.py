@@ -44,7 +44,7 @@ _CONTENTS = (
     ".environment.json.writing",
     ".verify.json.writing",
 )
-_FOLDERS = ("figures", "logs", "checkpoints")
+_FOLDERS = ("figures", "logs", "checkpoints", "profile")
 GROWING = (
     "metrics.csv",
     "minibatches.csv",
@@ -118,7 +118,7 @@ class RunDirectory:
         for name in _CONTENTS:
             if name not in ("config.yaml", "environment.json"):
                 (self.path / name).unlink(missing_ok=True)
-        for folder in (self.figures, self.checkpoints):
+        for folder in (self.figures, self.checkpoints, self.profile):
             shutil.rmtree(folder, ignore_errors=True)
         self.logs.mkdir(exist_ok=True)
 
@@ -147,6 +147,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def profile(self) -> Path:
+        """The folder of the timelines, where they were asked for."""
+        return self.path / "profile"
 
     @property
     def figures(self) -> Path:

@@ -100,6 +100,21 @@ def select(old: State, new: State, down: NDArray[np.bool_]) -> State:
     return chosen
 
 
+def apart(state: State) -> State:
+    """The state, with a copy where two places hold the same array: one can then be written without the other."""
+    seen: list[NDArray[Any]] = []
+
+    def own(_: str, value: Any) -> Any:
+        if _is_scalar(value):
+            return value
+        found = value.copy() if any(np.may_share_memory(value, other) for other in seen) else value
+        seen.append(found)
+        return found
+
+    made: State = mapped(own, "state", state)
+    return made
+
+
 def rows(state: State, first: int, stop: int) -> State:
     """The state of the nodes `first` … `stop` − 1: views of its arrays."""
     part: State = mapped(lambda _, value: value if _is_scalar(value) else value[first:stop], "state", state)

@@ -79,7 +79,7 @@ class Layout:
 
 
 class Outbox:
-    """Where rows of a rank's nodes are packed for its peers: once for all who wait for the same rows, and not at all for
+    """Where rows of a rank's nodes are packed for its peers: once for all who wait for the same, and not at all for
     those who wait for every row."""
 
     def __init__(self, plan: ExchangePlan, max_width: int, dtype: Any = np.float64) -> None:

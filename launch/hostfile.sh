@@ -21,7 +21,9 @@ fi
 # Ranks share the cores already: no threads inside a rank. -x carries a variable to the other hosts.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export FDTRAIN_DEADLINE="${FDTRAIN_DEADLINE:-300}"
-options=(--hostfile "$hosts" -n "$ranks" -x OMP_NUM_THREADS -x OPENBLAS_NUM_THREADS -x FDTRAIN_DEADLINE)
+export NUMBA_CACHE_DIR="${NUMBA_CACHE_DIR:-${TMPDIR:-/tmp}/fdtrain-numba-$(id -u)}" # on a disk of each host
+options=(--hostfile "$hosts" -n "$ranks")
+options+=(-x OMP_NUM_THREADS -x OPENBLAS_NUM_THREADS -x FDTRAIN_DEADLINE -x NUMBA_CACHE_DIR)
 if [ "$ranks" -gt "$slots" ]; then
     export OMPI_MCA_mpi_yield_when_idle=1
     options+=(--map-by :oversubscribe -x OMPI_MCA_mpi_yield_when_idle)

@@ -157,7 +157,7 @@ def content(change: dict[str, Any]) -> dict[str, Any]:
     }
     for section, values in change.items():
         replaced = "kind" in values
-        made[section] = values if replaced else made[section] | values
+        made[section] = values if replaced else made.get(section, {}) | values
     return made
 
 

@@ -63,6 +63,7 @@ ON_RANKS = (
     "snapshot",
     "job",
     "kernels",
+    "profile",
     "measure",
     "team",
     "errors",

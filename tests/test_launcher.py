@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from commands import environment, fdtrain, needs_mpi, one_line_error
 
 from fdtrain import launcher
 from fdtrain.errors import InputError
+from fdtrain.jobs import EVENTS_VARIABLE
+from fdtrain.mpi_job import Job
 
 CONFIG = """
 topology: {kind: ring, nodes: 8}
@@ -117,7 +121,7 @@ def test_a_stub_that_dies_before_it_has_said_all_does_not_hold_up_the_server(tmp
     assert server.stdin is not None
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
-    for said in (b"", b'{"files": ['):
+    for said in (b"", b"\x07\x00", (100).to_bytes(4, sys.byteorder) + b"{"):
         with socket.socket(socket.AF_UNIX) as stub:
             stub.connect(str(address))
             if said:
@@ -135,6 +139,21 @@ server = Server(Path(sys.argv[1]))
 print("ready", flush=True)
 server.serve()
 """
+
+
+@needs_mpi
+def test_ranks_import_nothing_that_the_fork_server_could_have(tmp_path: Path) -> None:
+    """What rank 0 imports for itself is imported twice at most; what all four did not find there, four times."""
+    reporting = {"PYTHONPROFILEIMPORTTIME": "1", EVENTS_VARIABLE: "1"}
+    command = ["run", "ci/smoke", "--no-verify", "--out", str(tmp_path / "run")]
+    with Job(4, command, reporting) as job:
+        for _ in job.lines():
+            pass
+        assert job.status == 0
+        told = re.findall(r"\| +(\S+)$", job.log.read_text(encoding="utf-8"), re.MULTILINE)
+    counts = Counter(told)
+    assert counts["fdtrain.engine"] == 1
+    assert [name for name, number in counts.items() if number > 2 and name != "nt"] == []  # that is ntpath's
 
 
 def test_no_mpi_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

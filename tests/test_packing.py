@@ -85,7 +85,7 @@ def experiment(change: dict[str, Any]) -> Experiment:
     }
     for section, values in change.items():
         replaced = section == "topology" and "kind" in values
-        content[section] = values if replaced else content[section] | values
+        content[section] = values if replaced else content.get(section, {}) | values
     return build(from_mapping(content))
 
 
@@ -106,14 +106,16 @@ def rank_counts(nodes: int) -> list[int]:
     return sorted({2, 3, 4, nodes} & set(range(2, nodes + 1)))
 
 
+@pytest.mark.parametrize("kernel", ["auto", "numpy"])
 @pytest.mark.parametrize("case", CASES)
-def test_same_bits_for_every_number_of_ranks(case: str) -> None:
-    made = experiment(CASES[case])
+def test_same_bits_for_every_number_of_ranks(case: str, kernel: str) -> None:
+    change = CASES[case] | {"execution": {"kernel": kernel}}
+    made = experiment(change)
     alone = trace(run(made, 1))
     assert np.isfinite(np.frombuffer(alone["theta"])).all()
     assert alone["theta"] != made.theta.tobytes()
     for ranks in rank_counts(made.nodes):
-        packed = trace(run(experiment(CASES[case]), ranks))
+        packed = trace(run(experiment(change), ranks))
         for key, wanted in alone.items():
             assert packed[key] == wanted, f"{key} on {ranks} ranks"
     assert trace(run(made, 1)) == alone  # and once more, with an experiment that has been used

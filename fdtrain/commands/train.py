@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from fdtrain.errors import BusyError, InputError
 from fdtrain.experiment import build
 from fdtrain.jobs import count_ranks, on_ranks, repeated, reports_to_launcher
 from fdtrain.outputs import check_file
+from fdtrain.profile.orders import KEPT
 from fdtrain.progress import Events, make_console
 from fdtrain.rundir import RunDirectory, check_free, is_complete
 from fdtrain.summary import summarize
@@ -60,6 +61,16 @@ def run(
         int,
         typer.Option(min=0, help="After a crash go on from the newest checkpoint, at most so many times."),
     ] = 0,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Also write a timeline of every rank into the directory's profile/."),
+    ] = False,
+    profile_minibatches: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Mini-batches of that timeline: half of them the first ones, half the last ones."
+        ),
+    ] = KEPT,
     allow_plugins: PluginsOption = False,
 ) -> int:
     """Train. Writes metrics, parameters, the ledger of messages and figures into the run's directory."""
@@ -81,14 +92,19 @@ def run(
         settings = experiment.config
         repeat = repeated(context)
     count = count_ranks(ranks, experiment, team)
+    if profile and settings.training.mode == "centralized":
+        raise InputError(
+            "--profile: training.mode: centralized runs in one process without messages; use distributed"
+        )
+    how: dict[str, Any] = {"verify": verify, "profile": profile_minibatches * profile}
 
     def work(team: Team, observer: Observer) -> None:
         if resume is not None:
-            lead(team, experiment, RunDirectory(path), observer, verify=verify, goes_on=True)
+            lead(team, experiment, RunDirectory(path), observer, goes_on=True, **how)
             return
         directory = RunDirectory.create(path, settings.to_yaml(), overwrite=overwrite)
         try:
-            lead(team, experiment, directory, observer, verify=verify)
+            lead(team, experiment, directory, observer, **how)
         except BusyError:  # it is another's
             raise
         except InputError:
@@ -112,9 +128,12 @@ def run(
     if reports_to_launcher():
         return 0
     if figures:
-        from fdtrain.figures import draw_run
+        from fdtrain.figures import draw_profile, draw_run
 
-        draw_run(RunDirectory(path))
+        directory = RunDirectory(path)
+        draw_run(directory)
+        if profile:
+            draw_profile(directory.profile, directory.figures / "profile.png")
     make_console(plain=team is not None).print(summarize(RunDirectory(path)))
     return 0
 

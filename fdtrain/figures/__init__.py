@@ -8,6 +8,7 @@ from fdtrain.figures.connectivity import draw_connectivity
 from fdtrain.figures.curves import draw_run
 from fdtrain.figures.lines import Line, draw_lines
 from fdtrain.figures.network import draw_topology, layout
+from fdtrain.figures.profile import draw_profile
 from fdtrain.figures.scatter import Point, draw_scatter
 from fdtrain.figures.sizes import draw_sizes
 from fdtrain.figures.timetable import draw_schedule
@@ -20,6 +21,7 @@ __all__ = [
     "draw_comparison",
     "draw_connectivity",
     "draw_lines",
+    "draw_profile",
     "draw_run",
     "draw_scatter",
     "draw_schedule",

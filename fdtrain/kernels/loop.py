@@ -26,9 +26,8 @@ FEATURES, BACKWARD, SLICE = range(3)  # what an operation is about
 OP, LAYER, WAVE, COLUMN, WIDTH, START = range(6)  # columns of `ops`
 FIRST, COUNT, ROW, REQUESTS, REQUEST_COUNT = range(5)  # columns of `steps`
 G_IN, G_OUT, THETA, X, A, Q, ACTIVATION = range(7)  # columns of `layers`; −1: not kept
-NODES, SEEN, BATCH, FULL_WAVE, KEPT, PARITIES, SENDER, TRAINS, RECORDS, BY_SAMPLE = range(
-    10
-)  # places in `sizes`
+# Places in `sizes`
+NODES, SEEN, BATCH, FULL_WAVE, KEPT, PARITIES, SENDER, TRAINS, RECORDS, BY_SAMPLE, OWN_THETA = range(11)
 DONE, WAITS, FAILED = range(3)  # how a run of rounds ended
 
 Arrays = Any
@@ -37,7 +36,7 @@ Arrays = Any
 class Pack(NamedTuple):
     """All that the loops work on. Types and shapes are what :class:`fdtrain.compiled.CompiledPass` makes."""
 
-    sizes: Arrays  # int64 [10]
+    sizes: Arrays  # int64 [11]
     layers: Arrays  # int64 [L, 7]
     slopes: Arrays  # [L] negative ones, of leaky_relu
     steps: Arrays  # int64 [rounds, 5]
@@ -49,7 +48,7 @@ class Pack(NamedTuple):
     columns: Arrays  # int64
     forward: Arrays  # weights of the sums
     backward: Arrays
-    theta: Arrays  # [n, p]
+    theta: Arrays  # [n, p], or [1, p] of all nodes
     grad: Arrays  # [n, p]
     work: Arrays  # flat: of each parity, arrays [n, g, w]
     scratch: Arrays  # [4, largest · w]
@@ -137,6 +136,7 @@ def _send_features(pack, op, row):  # type: ignore[no-untyped-def]
     w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
     sender, second = sizes[SENDER], layers[layer, THETA] + g_in * g_out
     at_x = _kept(sizes, wave, layers[layer, X])
+    own = sizes[OWN_THETA]
     for node in range(sizes[NODES]):
         begin = at_x + node * g_in * w
         values = taken if layer == 0 else work[begin : begin + g_in * w]
@@ -144,7 +144,7 @@ def _send_features(pack, op, row):  # type: ignore[no-untyped-def]
             _take_samples(x[node], order, wave * sizes[FULL_WAVE], w, values)
         message = store[node * row + column : (node + 1) * row]
         if sender:
-            times(values, g_in, w, theta[node, second : second + g_in * g_out], g_out, scratch, True)
+            times(values, g_in, w, theta[node * own, second : second + g_in * g_out], g_out, scratch, True)
             _say(scratch, g_out, w, by_sample, message)
         else:
             _say(values, g_in, w, by_sample, message)
@@ -158,6 +158,7 @@ def _send_backward(pack, op, row):  # type: ignore[no-untyped-def]
     w, g_in, g_out = _wave_size(sizes, wave), layers[layer, G_IN], layers[layer, G_OUT]
     sender, second = sizes[SENDER], layers[layer, THETA] + g_in * g_out
     at_q = _kept(sizes, wave, layers[layer, Q])
+    own = sizes[OWN_THETA]
     for node in range(sizes[NODES]):
         begin = at_q + node * g_out * w
         q = work[begin : begin + g_out * w]
@@ -165,7 +166,7 @@ def _send_backward(pack, op, row):  # type: ignore[no-untyped-def]
         if sender:
             _say(q, g_out, w, by_sample, message)
         else:
-            part = theta[node, second : second + g_in * g_out]
+            part = theta[node * own, second : second + g_in * g_out]
             times_transposed(q, g_out, w, part, g_in, scratch, True)
             _say(scratch, g_in, w, by_sample, message)
 
@@ -205,7 +206,7 @@ def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
     at_x, at_a = _kept(sizes, wave, layers[layer, X]), _kept(sizes, wave, layers[layer, A])
     at_q = _kept(sizes, wave, layers[layer, Q])
     above = 0 if last else _kept(sizes, wave, layers[layer + 1, X])
-    into, out = g_in * w, g_out * w
+    into, out, own = g_in * w, g_out * w, sizes[OWN_THETA]
     for node in range(sizes[NODES]):
         x = taken if layer == 0 else work[at_x + node * into : at_x + (node + 1) * into]
         if layer == 0:
@@ -213,12 +214,12 @@ def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
         a = heard if layers[layer, A] < 0 else work[at_a + node * into : at_a + (node + 1) * into]
         h = work[at_q + node * out : at_q + (node + 1) * out]
         _hear(store, row, column, g, w, indptr[node], indptr[node + 1], columns, weights, by_sample, spare, a)
-        times(x, g_in, w, theta[node, at : at + half], g_out, h, True)
+        times(x, g_in, w, theta[node * own, at : at + half], g_out, h, True)
         if sender:
             for k in range(g_out * w):
                 h[k] += a[k]
         else:
-            times(a, g_in, w, theta[node, at + half : at + 2 * half], g_out, h, False)
+            times(a, g_in, w, theta[node * own, at + half : at + 2 * half], g_out, h, False)
         y = made if last else work[above + node * out : above + (node + 1) * out]
         activate(kind, slope, h, g_out * w, y, spare)
         if not last:
@@ -249,7 +250,7 @@ def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
     at_x, at_q = _kept(sizes, wave, layers[layer, X]), _kept(sizes, wave, layers[layer, Q])
     x_below, a_below = _kept(sizes, wave, layers[below, X]), _kept(sizes, wave, layers[below, A])
     q_below = _kept(sizes, wave, layers[below, Q])
-    into, out, under = g_in * w, g_out * w, g_below * w
+    into, out, under, own = g_in * w, g_out * w, g_below * w, sizes[OWN_THETA]
     for node in range(sizes[NODES]):
         _hear(
             store,
@@ -274,9 +275,9 @@ def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
             add_products(x, g_in, heard, g_out, w, grad[node, at + half : at + 2 * half])
         if layer == 0:
             continue
-        times_transposed(q, g_out, w, theta[node, at : at + half], g_in, z, True)
+        times_transposed(q, g_out, w, theta[node * own, at : at + half], g_in, z, True)
         if sender:
-            times_transposed(heard, g_out, w, theta[node, at + half : at + 2 * half], g_in, z, False)
+            times_transposed(heard, g_out, w, theta[node * own, at + half : at + 2 * half], g_in, z, False)
         else:
             for k in range(g_in * w):
                 z[k] += heard[k]
@@ -390,7 +391,7 @@ def warm() -> None:
     integers, values, rows = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
     samples, table = np.zeros((1, 1, 1)), np.zeros((1, 5), np.int64)
     pack = Pack(
-        sizes=np.zeros(10, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table,
+        sizes=np.zeros(11, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table,
         ops=np.zeros((1, 6), np.int64), store=values, outbox=values, packed=integers[:0], indptr=integers,
         columns=integers, forward=values, backward=values, theta=rows, grad=rows, work=values,
         scratch=np.zeros((4, 1)), x=samples, y=samples, order=integers, loss=values, output=samples, incoming=rows,

@@ -36,7 +36,8 @@ def choose(
         transport.kind = candidate
         prepare, exchange = _time(plan, width, team)
         seconds[candidate] = exchange + (0.0 if rounds is None else prepare / rounds)
-    transport.rounds, transport.sends, transport.sent_bytes = counts
+    now = transport.rounds, transport.sends, transport.sent_bytes
+    transport.count(*(before - after for before, after in zip(counts, now, strict=True)))
     transport.kind = team.share(
         lambda: min(seconds, key=seconds.__getitem__), what="how to exchange messages"
     )
