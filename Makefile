@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 export OMP_NUM_THREADS := 1
 
-.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-links bench-start bench-topology bench-partitions long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-fig2c paper-fig2c-short ceiling-fig2c paper-table1 study-topologies study-loss study-bursts study-speed study-recovery study-precision studies-unreliable chaos wheel clean
+.PHONY: run test test-mpich lint types bench bench-pure bench-packed bench-channels bench-links bench-start bench-topology bench-partitions long-bundle paper-fig2a paper-fig2b paper-fig2b-short paper-fig2c paper-fig2c-short ceiling-fig2c paper-table1 study-topologies study-loss study-bursts study-speed study-recovery study-precision studies-unreliable scale chaos wheel clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -115,6 +115,10 @@ study-speed: $(VENV)/.run
 
 study-recovery: $(VENV)/.run
 	timeout 3600 $(BIN)/fdtrain sweep studies/recovery
+
+# Strong scaling on 1 and 2 ranks, and a latency–bandwidth model fitted to it: docs/scaling.md
+scale: $(VENV)/.run
+	timeout 1800 $(BIN)/fdtrain scale scaling/laptop
 
 # Messages of shorter numbers: docs/precision.md
 study-precision: $(VENV)/.run

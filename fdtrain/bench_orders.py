@@ -13,6 +13,7 @@ from fdtrain.engine import Engine
 from fdtrain.graph import Graph, Neighbourhood
 from fdtrain.job import Job
 from fdtrain.partition import ExchangePlan
+from fdtrain.passes import Rows
 from fdtrain.team import Team
 from fdtrain.training import Service, make_engine, rewire
 
@@ -37,16 +38,10 @@ def measure(
     The bare exchange sends the same buffers to the same peers over the same transport, round by round. Rank 0's times
     count, from one common start to the next; the yardstick runs on rank 0 while the others wait.
     """
-    serve = cast(Service, service)
-    engine, hood = _engine(job, team, service)
+    engine, hood = ready(job, team, service)
     batch = min(job.batch, job.train_samples)
     schedule = job.schedule(batch)
-    if job.streamed:
-        rows = team.deal(lambda: serve.minibatch(0, np.arange(batch)))
-    else:
-        found = team.deal(lambda: serve.dataset())
-        train, _ = drawn(found, job, hood, team) if isinstance(found, Recipe) else found
-        rows = train._replace(order=np.arange(batch))
+    rows = first_samples(job, batch, hood, team, service)
     timings = []
     for _ in range(repeats + 1):
         start = _together(team)
@@ -62,7 +57,7 @@ def minibatches(job: Job, repeats: int, team: Team, service: Service | None = No
     """An order: seconds of each of so many mini-batches as training has them, with topology and data of their own,
     which rank 0 draws and deals, messages and update."""
     serve = cast(Service, service)
-    engine, _ = _engine(job, team, service)
+    engine, _ = ready(job, team, service)
     order = team.share(lambda: serve.begin(0))
     seconds = []
     for t, chosen in zip(range(repeats + 1), job.batches(order), strict=False):
@@ -120,11 +115,12 @@ def draws(repeats: int, team: Team, drawer: Drawer | None = None) -> list[Drawn]
 
 def start(job: Job, team: Team, service: Service | None = None) -> None:
     """An order: everything up to the end of the first round of messages."""
-    _engine(job, team, service)
+    ready(job, team, service)
     _together(team)
 
 
-def _engine(job: Job, team: Team, service: Service | None) -> tuple[Engine, Neighbourhood]:
+def ready(job: Job, team: Team, service: Service | None) -> tuple[Engine, Neighbourhood]:
+    """An engine on the first topology, and what this rank knows of that."""
     serve = cast(Service, service)
     ids, theta = team.deal(lambda: serve.parameters())
     engine = make_engine(job, team, serve, np.broadcast_to(theta, (len(ids), theta.shape[1])))
@@ -137,3 +133,14 @@ def _together(team: Team) -> float:
     team.control.gather(None)
     team.control.bcast(None)
     return time.perf_counter()
+
+
+def first_samples(job: Job, batch: int, hood: Neighbourhood, team: Team, service: Service | None) -> Rows:
+    """So many samples of the rank's nodes."""
+    serve = cast(Service, service)
+    if job.streamed:
+        rows: Rows = team.deal(lambda: serve.minibatch(0, np.arange(batch)))
+        return rows
+    found = team.deal(lambda: serve.dataset())
+    train, _ = drawn(found, job, hood, team) if isinstance(found, Recipe) else found
+    return train._replace(order=np.arange(batch))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fdtrain import __version__, stopping
-from fdtrain.commands import evaluate, look, measure, schedule, study, train
+from fdtrain.commands import evaluate, look, measure, scale, schedule, study, train
 from fdtrain.driver import VerificationError
 from fdtrain.errors import DivergenceError, InputError, RunFailedError, StoppedError
 from fdtrain.jobs import reports_to_launcher
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "report": study.report,
     "evaluate": evaluate.evaluate,
     "schedule": schedule.schedule,
+    "scale": scale.scale,
+    "predict": scale.predict,
 }
 
 # What NumPy says of arrays that no machine could hold, in place of a MemoryError.

@@ -213,7 +213,8 @@ class CompiledPass:
 
     def _is_native(self, transport: Transport) -> bool:
         """Whether compiled code can exchange the messages itself."""
-        return self._plain and (transport.size == 1 or transport.native() is not None)
+        numbered = all(layout.number is not None for layout in self._layouts)
+        return self._plain and (transport.size == 1 or (numbered and transport.native() is not None))
 
     def _run_natively(self, transport: Transport, first: int, stop: int, *, idle: bool = False) -> None:
         if (first, stop) not in self._sent:

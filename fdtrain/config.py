@@ -273,6 +273,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     content = read_mapping(path)
     if "axes" in content:
         raise InputError(f"{path}: is a sweep, not a configuration; give it to fdtrain sweep")
+    if "scaling" in content:
+        raise InputError(f"{path}: is a scaling study, not a configuration; give it to fdtrain scale")
     for override in overrides:
         apply_override(content, override)
     return from_mapping(content, source=str(path), base=path.parent)

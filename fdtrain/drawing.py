@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fdtrain import scans
 from fdtrain.engine import make_pass
 from fdtrain.features import draw_all_features, draw_noise
 from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
-from fdtrain.schedule import build
+from fdtrain.schedule import Schedule, build
 from fdtrain.team import Team
 from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss
@@ -65,46 +66,51 @@ def _draw(recipe: Recipe, job: Job, hood: Neighbourhood, team: Team) -> tuple[Ro
     widths = job.model.inputs, job.model.outputs
     train = recipe.draw("train", 0, hood.ids, recipe.train_samples, widths)
     test = recipe.draw("test", 0, hood.ids, recipe.test_samples, widths)
-    teacher = Teacher(recipe.teacher, job, hood, team.transport)
+    teacher = Teacher(recipe.teacher, recipe.wave, job, hood, team.transport)
     for rows in (train, test):
-        teacher.label(rows, recipe.wave)
+        teacher.label(rows)
     return train, test
 
 
 class Teacher:
     """One model at all nodes of a rank, and inference by messages."""
 
-    def __init__(self, theta: Array, job: Job, hood: Neighbourhood, transport: Transport) -> None:
-        """`theta` [p] are its parameters; the model and its weights are those of `job`, on all ranks at once."""
-        self._job, self._transport, self._nodes = job, transport, hood.num_nodes
-        self._hood, self._plan = hood, ExchangePlan.of(hood, transport.rank)
-        self._theta = theta[None]
+    def __init__(self, theta: Array, wave: int, job: Job, hood: Neighbourhood, transport: Transport) -> None:
+        """`theta` [p] are its parameters, `wave` samples share its messages; the model and its weights are those of
+        `job`, on all ranks at once."""
+        self._job, self._wave, self._transport = job, wave, transport
+        self._theta, self._nodes = theta[None], hood.num_nodes
+        widest = self._schedule(wave)
+        plan = ExchangePlan.of(hood, transport.rank)
+        self._wire = Wire(plan, max(widest.peak_width, job.network.setup_width(widest)))
+        self._wiring = job.network.rewire(hood, self._wire, job.mixing, transport)
 
-    def label(self, rows: Rows, wave: int) -> None:
-        """Add what it makes of the features to ``rows.y``, in waves of so many samples."""
+    def label(self, rows: Rows) -> None:
+        """Add what it makes of the features to ``rows.y``."""
         samples = rows.x.shape[1]
-        full = samples - samples % wave
-        for first, last, size in ((0, full, wave), (full, samples, samples - full)):
+        full = samples - samples % self._wave
+        for first, last, size in ((0, full, self._wave), (full, samples, samples - full)):
             if last > first:
-                self._add(Rows(rows.x[:, first:last], rows.y[:, first:last]), size)
+                self._add(rows, np.arange(first, last).reshape(-1, size))
+                scans.give_back(rows.x)
 
-    def _add(self, rows: Rows, wave: int) -> None:
-        job, hood = self._job, self._hood
-        schedule = build("inference", outline=job.model.outline, batch=wave, wave=wave)
-        wire = Wire(self._plan, max(schedule.peak_width, job.network.setup_width(schedule)))
-        sums = job.network.rewire(hood, wire, job.mixing, self._transport).sums(schedule)
+    def _schedule(self, wave: int) -> Schedule:
+        return build("inference", outline=self._job.model.outline, batch=wave, wave=wave)
+
+    def _add(self, rows: Rows, waves: NDArray[np.int64]) -> None:
+        """Label the samples of the `waves` [·, w]."""
+        job, schedule = self._job, self._schedule(waves.shape[1])
         parts = job.model, job.network, job.loss, LocalLoss(job.loss), job.optimizer
         forward = make_pass(*parts, "test", schedule, self._nodes, job.kernel)
         theta = self._theta
         if isinstance(forward, Pass):
             theta = np.broadcast_to(theta, (self._nodes, theta.shape[1]))
-        forward.bind(wire, sums, theta, theta, _send_nothing)
-        for first in range(0, rows.x.shape[1], wave):
-            part = slice(first, first + wave)
-            forward.load(Rows(rows.x[:, part], rows.y[:, part]))
+        forward.bind(self._wire, self._wiring.sums(schedule), theta, theta, _send_nothing)
+        for wave in waves:
+            forward.load(rows._replace(order=wave))
             with np.errstate(all="ignore"):
                 forward.run(self._transport)
-            rows.y[:, part] += forward.finished()
+            rows.y[:, wave] += forward.finished()
 
 
 def wave_for(nodes: int, widest: int, samples: int) -> int:

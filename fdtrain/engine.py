@@ -75,7 +75,8 @@ class Engine:
         self.n = len(theta)
         self.t = 0  # mini-batches so far
         theta = theta.astype(precision.arithmetic, copy=False)
-        self.state = states.apart(optimizer.init(theta)) if len(theta) > PORTION else optimizer.init(theta)
+        state = optimizer.init(theta)
+        self.state = states.apart(state) if self.n > PORTION else state
         self.theta = optimizer.theta(self.state)
         self.grad = zeros(*self.theta.shape, dtype=precision.arithmetic)
         self.ledger = Ledger()

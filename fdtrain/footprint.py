@@ -27,7 +27,7 @@ _PROCESS = 75 * 2**20  # bytes of a rank without nodes
 _LIBRARIES = 100 * 2**20  # bytes that rank 0 has in addition
 _LINK = 112  # bytes of a link at its receiver: neighbourhood, plan and weights
 _LINK_OF_ALL = 80  # bytes of every link at rank 0, which serves the topology
-_STEPPED = 3  # rows of p numbers that an optimizer's step holds besides its state: mixed ones, α g, and new θ
+_STEPPED = 2  # rows of p numbers that an optimizer's step holds besides its state: α g, and new θ
 _JOINED = 6  # times what the ranks have: as they sent it, joined, as an archive, as a file's content, and read again
 
 

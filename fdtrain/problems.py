@@ -283,9 +283,10 @@ def initial_parameters(
     if not init.per_node:
         row = _draw_parameters(model, init, rng.generator(seed, "init", attempt))
         return np.broadcast_to(row, (nodes, row.shape[1]))
-    return np.concatenate(
-        [_draw_parameters(model, init, draws) for draws in rng.each(seed, "init", attempt, range(nodes))]
-    )
+    theta = np.empty((nodes, model.num_parameters))
+    for own, draws in zip(theta, rng.each(seed, "init", attempt, range(nodes)), strict=True):
+        own[:] = _draw_parameters(model, init, draws)[0]
+    return theta
 
 
 def _draw_parameters(model: Program, init: Init | BiasedInit, draws: np.random.Generator) -> Array:

@@ -16,13 +16,23 @@ def folder(name: str) -> Path:
     return (checkout if (checkout / "pyproject.toml").is_file() else _PACKAGE / "share") / name
 
 
+_MARKS = {"axes:": "sweep", "scaling:": "scaling study", "machine:": "machine"}
+
+
+def kind_of(file: Path) -> str:
+    """What a YAML file is, by a key that the others do not have: a configuration, sweep, scaling study or machine."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    marks = (kind for line in lines for mark, kind in _MARKS.items() if line.startswith(mark))
+    return next(marks, "configuration")
+
+
 def is_sweep(file: Path) -> bool:
     """Whether a YAML file is a sweep: it has ``axes``, which no configuration has."""
-    return any(line.startswith("axes:") for line in file.read_text(encoding="utf-8").splitlines())
+    return kind_of(file) == "sweep"
 
 
 def known_configs() -> dict[str, Path]:
-    """The configurations and sweeps that come with fdtrain, by name."""
+    """The configurations, sweeps, scaling studies and machines that come with fdtrain, by name."""
     shipped = folder("configs")
     return {str(file.relative_to(shipped).with_suffix("")): file for file in sorted(shipped.rglob("*.yaml"))}
 
@@ -33,7 +43,7 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: there is neither.
     """
-    return _find(name, sweep=False)
+    return _find(name, "configuration")
 
 
 def find_sweep(name: str) -> Path:
@@ -42,17 +52,37 @@ def find_sweep(name: str) -> Path:
     Raises:
         InputError: there is neither.
     """
-    return _find(name, sweep=True)
+    return _find(name, "sweep")
 
 
-def _find(name: str, *, sweep: bool) -> Path:
+def find_study(name: str) -> Path:
+    """A scaling study or a configuration by path, or one that comes with fdtrain by name.
+
+    Raises:
+        InputError: there is neither.
+    """
+    return _find(name, "scaling study", "configuration")
+
+
+def find_machine(name: str) -> Path:
+    """A machine by path, or one that comes with fdtrain by name, e.g. ``wifi``.
+
+    Raises:
+        InputError: there is neither.
+    """
+    return _find(name, "machine", folder="machines/")
+
+
+def _find(name: str, *kinds: str, folder: str = "") -> Path:
+    """A file by path, or one that comes with fdtrain by name, which need not name its `folder`."""
     path = Path(name)
     if os.path.isfile(path):  # Path.is_file raises on a name that is too long
         return path
     known = known_configs()
     key = name.removeprefix("configs/").removesuffix(".yaml")
-    if key in known:
-        return known[key]
-    what = "sweep" if sweep else "configuration"
-    shown = ", ".join(key for key, file in known.items() if is_sweep(file) == sweep)
+    for one in (key, f"{folder}{key}"):
+        if one in known:
+            return known[one]
+    shown = ", ".join(key.removeprefix(folder) for key, file in known.items() if kind_of(file) in kinds)
+    what = " or ".join(kinds)
     raise InputError(f"{name}: no such file, and no {what} that comes with fdtrain; those are {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 BLOCK = 2**16  # numbers: half a megabyte stays in the processor's cache
+_LARGE = 2**26  # bytes of rows beside which nothing that is not in use is to be kept
 
 
 class Largest(NamedTuple):
@@ -71,3 +73,9 @@ def largest_of(parts: Sequence[Largest]) -> Largest:
         return part.size, -part.node, -part.number
 
     return max(parts, key=place)
+
+
+def give_back(rows: Array) -> None:
+    """Free what nobody can reach any more, such as passes, whose actions refer to them, if `rows` are large."""
+    if rows.nbytes > _LARGE:
+        gc.collect()

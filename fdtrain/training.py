@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +30,6 @@ Order = NDArray[np.int64]
 _LOSSES = (
     "losses"  # the snapshot's rows that are no engine's: Σ_b ℓ_i of mini-batches of which rank 0 was not told
 )
-_LARGE = 2**26  # bytes of θ: where so much is in use, what is not is freed at once
 
 
 class Service(Taker, Protocol):
@@ -84,8 +82,7 @@ def train(job: Job, team: Team, service: Service | None = None) -> None:
     """
     serve = cast(Service, service)  # called on rank 0 only
     own = _train(job, team, serve)
-    if own["theta"].nbytes > _LARGE:
-        gc.collect()  # the engine, whose passes refer to it
+    scans.give_back(own["theta"])  # the engine is not needed any more
     hand_in(own, team, serve)
 
 

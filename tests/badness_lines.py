@@ -453,6 +453,8 @@ WHOLE: dict[str, tuple[str, ...]] = {
     "report": (".",),
     "evaluate": (".", "--pairs", "5"),
     "schedule": (".", "abilene", "w.csv"),
+    "scale": ("c.yaml",),
+    "predict": ("c.yaml",),
 }
 RANKS = [
     "0",
@@ -500,6 +502,8 @@ def _bad_values(command: str, name: str, plain: Any, told: Any) -> list[str]:
     some = {part for part in typing.get_args(plain) if part is not type(None)} or {plain}
     if typing.get_origin(plain) is Literal:
         return ["nosuch", "", "MEAN", "0"]
+    if command in ("scale", "predict") and name in ("ranks", "nodes", "degree", "hidden", "wave"):
+        return [*LISTS, "7,101" if name == "ranks" else "1,1"]
     if name == "ranks" and str in some:
         return RANKS
     if int in some:
@@ -508,7 +512,7 @@ def _bad_values(command: str, name: str, plain: Any, told: Any) -> list[str]:
         return [*WHOLE_NUMBERS, *below, *above]
     if float in some:
         return ["x", "", "0", "-1", "nan", "inf", "1e7", "1,5"]
-    if Path in some and command not in ("run", "sweep"):
+    if Path in some and (command not in ("run", "sweep", "scale") or name == "measure"):
         stems = ("nowhere/out", "c.yaml/out", LONG, "d")
         suffixed = [f"{stem}{suffix}" for suffix in (".csv", ".png", ".json", ".html") for stem in stems]
         return ["", "out", "out.nosuch", "/proc/nowhere/o.csv", *suffixed]
@@ -545,7 +549,7 @@ def option_cases() -> Cases:
                 yield "option", Case(f"{command} {option}=7", (command, *whole, f"{option}=7"), FILES)
         for extra in ("--nosuch", "-q", "--nosuch=1", "-9", "---"):
             yield "unknown option", Case(f"{command} {extra}", (command, *whole, extra), FILES)
-        if command not in ("config", "cost"):
+        if command not in ("config", "cost", "scale"):
             yield "missing argument", Case(command, (command,), FILES)
         for place in range(len(whole)):
             for value in ("", "nowhere", "nowhere.yaml", "/", LONG, "\x00", "d.csv", "é\u2028"):

@@ -19,13 +19,15 @@ from fdtrain import cli, config, resources, yamlfile
 from fdtrain.driver import run
 from fdtrain.experiment import build
 from fdtrain.rundir import is_complete
+from fdtrain.scale import points, study
+from fdtrain.scale.machines import load_machine, write_machine
 from fdtrain.sweep import plan
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
-CONFIGS = [file for file in SHIPPED if not resources.is_sweep(file)]
+CONFIGS = [file for file in SHIPPED if resources.kind_of(file) == "configuration"]
 SWEEPS = [file for file in SHIPPED if resources.is_sweep(file)]
 SHELL = ("console", "bash", "sh", "shell")
 GROUP: Any = typer.main.get_command(cli.app)
@@ -141,6 +143,19 @@ def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pyte
         options += ["--repeats", "1"]
     elif command == "sweep":
         options += ["--dry-run", "--out", str(tmp_path / "sweep"), given["sweep_name"]]
+    elif command == "scale":
+        if given["measure"] is not None:
+            given["measure"].parent.mkdir(parents=True, exist_ok=True)
+            point = Path(given["study_name"])
+            point.parent.mkdir(parents=True, exist_ok=True)
+            point.write_text((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
+            options, overrides = [*rest, "--repeats", "1", "--warmup", "1"], []
+        else:
+            options, overrides = [*rest, "--dry-run", "--out", str(tmp_path / "scale")], []
+    elif command == "predict":
+        if Path(given["machine"]).name == "model.json":
+            Path(given["machine"]).parent.mkdir(parents=True, exist_ok=True)
+            write_machine(Path(given["machine"]), load_machine("laptop"))
     elif command == "report":
         for path in given["directories"]:
             if not Path(path).exists():
@@ -191,6 +206,13 @@ def test_yaml_blocks_are_configurations(page: Path, folder: Path, monkeypatch: p
     ]
     for block in blocks(page, "yaml"):
         loaded = yamlfile.parse(block, page.name)
+        if "machine" in loaded or "scaling" in loaded:
+            (folder / "block.yaml").write_text(block, encoding="utf-8")
+            if "machine" in loaded:
+                load_machine(str(folder / "block.yaml"))
+            else:
+                assert points.plan(study.load(str(folder / "block.yaml")))
+            continue
         if "axes" in loaded:
             (folder / "sweep.yaml").write_text(block, encoding="utf-8")
             assert not any(point.error for point in plan.load(folder / "sweep.yaml").points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -13,15 +14,17 @@ import numpy as np
 import pytest
 from teams import content, experiment, led
 
-from fdtrain import cli, footprint, partition, stopping, verify
+from fdtrain import cli, footprint, partition, scans, stopping, training, verify
 from fdtrain.config import from_mapping
 from fdtrain.driver import lead, run
+from fdtrain.engine import Engine
 from fdtrain.errors import InputError, StoppedError
 from fdtrain.experiment import build
 from fdtrain.footprint import Footprint, Item, Share, in_gib, shares_of, table_of, warning
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.observer import Quiet
 from fdtrain.partition import ExchangePlan
+from fdtrain.passes import Pass
 from fdtrain.rundir import RunDirectory
 from fdtrain.service import EpochRow, Host
 from fdtrain.team import Team
@@ -221,6 +224,30 @@ def serve(made: Any, host: Host, ranks: int) -> Any:
 
     led(lambda team: run_job(made.job, team, host), ranks)
     return host.outcome
+
+
+def test_what_large_runs_do_not_need_any_more_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alive(kind: type) -> int:
+        return sum(isinstance(thing, kind) for thing in gc.get_objects())
+
+    def noted(own: Any, team: Team, host: Any) -> None:
+        left.append((alive(Engine), alive(Pass)))
+        handed_in(own, team, host)
+
+    left, handed_in = list[tuple[int, int]](), training.hand_in
+    monkeypatch.setattr(training, "hand_in", noted)
+    gc.collect()
+    before = alive(Engine), alive(Pass)
+    gc.disable()
+    try:
+        for large, expected in ((2**40, 1), (0, 0)):
+            monkeypatch.setattr(scans, "_LARGE", large)
+            made = experiment({})
+            serve(made, made.host(1), 1)
+            assert left.pop()[0] - before[0] == expected
+        assert alive(Pass) == before[1]
+    finally:
+        gc.enable()
 
 
 def test_parameters_come_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ def test_profiles_of_mpi_ranks(tmp_path: Path, outside: bool) -> None:
     started = time.monotonic()
     result = subprocess.run(
         [*before, sys.executable, "-P", "-m", "fdtrain", *command, *after],
-        env=environment(launcher.rank_environment(4)), capture_output=True, text=True, timeout=60, check=False,
+        env=environment(launcher.rank_environment(4)), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "profile: parts of" in result.stdout
@@ -255,3 +255,31 @@ def test_profiles_of_mpi_ranks(tmp_path: Path, outside: bool) -> None:
     check_nesting(events)
     assert {event["tid"] for event in spans(events)} == {0, 1, 2, 3}
     assert {line["clock_error"] for line in summary(folder)} == {"0.000000000"}
+
+
+def test_a_run_that_fails_leaves_the_timelines_of_its_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error within a round: what was begun is closed, and written."""
+    exchange, calls = Layout.exchange, 0
+
+    def fail(layout: Layout, transport: Any, round_: Any = None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise RuntimeError("the node caught fire")
+        exchange(layout, transport, round_)
+
+    monkeypatch.setattr(Layout, "exchange", fail)
+    with pytest.raises(RuntimeError, match="caught fire"):
+        run(settings(), ranks=2, out=tmp_path / "run", profile=KEPT, verify=False)
+    assert Layout.exchange is fail
+    folder = tmp_path / "run" / "profile"
+    seen = 0
+    for rank in range(2):
+        events = read(trace.file_of(folder, rank))
+        check_format(events)
+        check_nesting(events)
+        seen += sum(event["cat"] == "round" for event in spans(events))
+    assert seen >= 20
+    assert not (folder / "summary.csv").exists()

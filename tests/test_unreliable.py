@@ -461,3 +461,14 @@ def test_push_sum_survives_a_silence_of_any_length(scheme: str) -> None:
     disagreements = [row.disagreement for row in run.rows]
     assert np.isfinite(disagreements).all()
     assert disagreements[-1] < 0.5 * disagreements[499]
+
+
+def test_a_snapshot_of_what_is_under_way_stays_as_it_was() -> None:
+    """Ranks that are threads go on while rank 0 writes what they told it."""
+    links, underway = LinkStore(), Underway()
+    links.rewire(np.array([0, 1]), np.array([1, 0]))
+    underway.send(0, np.array([2, 2]), "mass", 0, np.array([0, 1]), np.array([[3.0], [4.0]]))
+    (kept,) = underway.snapshot(links).values()
+    underway.scale("mass", np.array([[2.0], [2.0]]))
+    underway.overtake("mass", 1, slice(0, 1), np.array([True, True]), np.zeros((2, 1)))
+    assert kept.rows.tolist() == [[3.0], [4.0]]

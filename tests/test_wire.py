@@ -12,6 +12,7 @@ from fdtrain.errors import InputError, MessageTimeoutError
 from fdtrain.experiment import build, run_job
 from fdtrain.graph import Graph, neighbourhoods
 from fdtrain.partition import ExchangePlan, block
+from fdtrain.schedule import build as build_schedule
 from fdtrain.team import Team, in_threads
 from fdtrain.training import follow
 from fdtrain.transport.base import Message, Transport
@@ -131,6 +132,11 @@ def recorded(content: dict[str, Any], ranks: int) -> tuple[list[Any], list[Graph
 
     logs = in_threads(ranks, work)
     graphs, widths, t = [], [], 0
+    if not job.streamed:  # before that, a teacher of the labels
+        sizes = job.train_samples, job.test_samples
+        schedules = [build_schedule("inference", outline=job.model.outline, batch=n, wave=n) for n in sizes]
+        widths = [2, *(round_.width for schedule in schedules for round_ in schedule.rounds)]
+        graphs = [experiment.topology.graph(0)] * len(widths)
     for _ in range(job.epochs):
         for size in [3, 3, 2]:
             rounds = ([2] if job.rewires_at(t) else []) + [r.width for r in job.schedule(size).rounds]

@@ -86,7 +86,7 @@ class Underway:
         for parcel in self._parcels:
             name = f"{UNDERWAY}{parcel.arrival}/{parcel.sent}/{parcel.start}/{parcel.what}"
             ends = links.receivers[parcel.places], links.senders[parcel.places]
-            found[name] = Kept(*ends, parcel.rows)
+            found[name] = Kept(*ends, parcel.rows.copy())
         return found
 
     def restore(self, kept: dict[str, Kept], links: LinkStore) -> None:

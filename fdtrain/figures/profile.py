@@ -79,7 +79,9 @@ def _draw_rounds(axes: Axes, events: dict[int, list[Event]]) -> str:
     Where ranks share cores, most others show little but how long a rank had to wait for one.
     """
     first = next(iter(events.values()))
-    rounds = [event for event in first if event["cat"] == "round" and "numbers" in event["args"]]
+    rounds = [
+        event for event in first if event["cat"] == "round" and {"numbers", "minibatch"} <= {*event["args"]}
+    ]
     last = max((event["args"]["minibatch"] for event in rounds), default=1)
     rounds = [event for event in rounds if event["args"]["minibatch"] == last]
     windows = [

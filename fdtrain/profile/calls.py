@@ -84,13 +84,13 @@ def _deal(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _engine(name: str, place: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    def call(engine: Engine, *arguments: Any) -> Any:
+    def call(engine: Engine, *arguments: Any, **named: Any) -> Any:
         if not isinstance(engine.transport, ProfiledTransport):
-            return original(engine, *arguments)
+            return original(engine, *arguments, **named)
         recorder = engine.transport.recorder
         recorder.open(name, "pass", place)
         try:
-            return original(engine, *arguments)
+            return original(engine, *arguments, **named)
         finally:
             recorder.close()
 

@@ -85,7 +85,8 @@ def _events(recorder: Recorder, place: Place, origin: int) -> Iterator[str]:
         yield json.dumps({"name": name, "ph": "M", **where, "args": {"name": value}})
     yield json.dumps({"name": "thread_sort_index", "ph": "M", **where, "args": {"sort_index": place.rank}})
     for group in recorder.groups:
-        for span in sorted(group.spans, key=lambda span: (span.start, -span.stop)):
+        outermost_first = reversed(group.spans)  # of those that begin and end together
+        for span in sorted(outermost_first, key=lambda span: (span.start, -span.stop)):
             yield _event(span, place, origin)
 
 

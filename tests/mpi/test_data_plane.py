@@ -90,6 +90,7 @@ def train_on(team: Team, made: Experiment) -> Outcome | None:
         follow(team)
         return None
     host = made.host(team.size)
+    host.kinds = ("theta", "gradient")
     run_job(made.job, team, host)
     team.dismiss()
     return host.outcome
