@@ -183,7 +183,7 @@ def test_a_missing_message_of_a_compiled_round_is_named() -> None:
     run = CompiledPass.run
 
     def leaving_out(self: CompiledPass, transport: Any) -> None:
-        if transport.rank != team.size - 1:
+        if self.phase == "test" or transport.rank != team.size - 1:
             run(self, transport)
 
     with pytest.MonkeyPatch.context() as patch:
