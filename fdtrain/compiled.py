@@ -22,6 +22,7 @@ from fdtrain.kernels.arithmetic import IDENTITY, LEAKY_RELU, SIGMOID, TANH
 from fdtrain.layers.gcnn import Gcnn
 from fdtrain.networks import Sums
 from fdtrain.passes import Rows, in_words
+from fdtrain.precision import Arithmetic
 from fdtrain.rounds import Round
 from fdtrain.schedule import Schedule
 from fdtrain.transport.base import Transport
@@ -44,17 +45,19 @@ _OPERATIONS = {"features": loop.FEATURES, "backward": loop.BACKWARD, "slice": lo
 class CompiledPass:
     """One schedule of a :class:`Gcnn` with squared error on the n nodes of a rank; see :class:`fdtrain.passes.Pass`."""
 
-    def __init__(self, model: Gcnn, phase: str, schedule: Schedule, n: int) -> None:
+    def __init__(
+        self, model: Gcnn, phase: str, schedule: Schedule, n: int, arithmetic: Arithmetic = "float64"
+    ) -> None:
         self.model, self.phase, self.schedule, self.n = model, phase, schedule, n
         self.place = 0  # of the round that is under way
         trains, w = schedule.trains, schedule.waves[0]
-        self.output = np.zeros((n, schedule.batch if phase == "test" else 0, model.outputs))
+        self.output = np.zeros((n, schedule.batch if phase == "test" else 0, model.outputs), arithmetic)
         self._loss = np.zeros(n)
         self._slopes = np.array(
             [0.0 if name == "relu" else model.negative_slope for name in model.activations]
         )
         self._own_gradient = schedule.exchange == "after_wave"  # of every wave apart
-        self._sum = np.zeros((n, model.num_parameters if self._own_gradient else 0))
+        self._sum = np.zeros((n, model.num_parameters if self._own_gradient else 0), arithmetic)
         self._layers, size = _layers(model, trains=trains)
         parities = 2 if _overlap(schedule) else 1
         self._sizes = np.array(
@@ -73,11 +76,11 @@ class CompiledPass:
             ],
             np.int64,
         )
-        self._work = zeros(parities * n * size * w)
+        self._work = zeros(parities * n * size * w, dtype=arithmetic)
         widest = max(*model.sizes, *(2 * g for g in model.sizes[:-1]))
-        self._scratch = np.zeros((4, widest * w))
-        along = schedule.exchange == "along"
-        self._mixed = np.zeros((n, schedule.travelling if trains and not along else 0))
+        self._scratch = np.zeros((4, widest * w), arithmetic)
+        self._wide = np.zeros((3, widest * w))
+        self._mixed = np.zeros((n, schedule.travelling if self._own_gradient else 0), arithmetic)
         self._current: Array = self._mixed
 
     def bind(
@@ -92,10 +95,11 @@ class CompiledPass:
         """Lay the rounds out for a topology; as :meth:`Pass.bind`. The gradient is added up in `grad` [n, p]; where
         nothing is trained, `theta` may be one row [1, p] for all nodes."""
         self._wire, self._sums, self._outgoing = wire, sums, partial(outgoing, self)
-        self._grad = zeros(*grad.shape) if self._own_gradient else grad
+        self._grad = zeros(*grad.shape, dtype=grad.dtype) if self._own_gradient else grad
         schedule, seen = self.schedule, wire.plan.seen
         self._sizes[loop.SEEN], self._sizes[loop.OWN_THETA] = seen, len(theta) == self.n
-        self._incoming = zeros(seen, schedule.travelling if schedule.exchange == "along" else 0)
+        along = schedule.travelling if schedule.exchange == "along" else 0
+        self._incoming = zeros(seen, along, dtype=self._work.dtype)
         self._layouts = [
             wire.layout(Payload(self.phase, tuple((field.kind, field.width) for field in round_.fields)))
             for round_ in schedule.rounds
@@ -107,11 +111,12 @@ class CompiledPass:
         assert forward is not None
         assert backward is not None
         indptr, columns, weights = forward.csr
-        nothing = np.zeros((self.n, 0, 0))
+        nothing, own = np.zeros((self.n, 0, 0)), self._work.dtype
         self._pack = loop.Pack(
             self._sizes, self._layers, self._slopes, steps, ops, wire.store, wire.outbox.store,
-            wire.outbox.rows, indptr, columns, weights, backward.csr[2], theta, self._grad, self._work, self._scratch,
-            nothing, nothing, np.zeros(0, np.int64), self._loss, self.output, self._incoming,
+            wire.outbox.rows, indptr, columns, weights.astype(own, copy=False), backward.csr[2].astype(own, copy=False),
+            theta, self._grad, self._work, self._scratch, self._wide, nothing, nothing, np.zeros(0, np.int64),
+            self._loss, self.output, self._incoming,
         )  # fmt: skip
         self._link = loop.NO_LINK
         self._exchanges: dict[tuple[int, int], list[tuple[Layout, int]]] = {}
@@ -170,9 +175,10 @@ class CompiledPass:
 
     def mixed(self, first: int, stop: int) -> Array:
         """As :meth:`Pass.mixed`."""
-        if self.schedule.exchange == "along":
-            return self._sums.mixing.of(self._incoming, first, stop)
-        return self._mixed[first:stop]
+        if self._own_gradient:
+            return self._mixed[first:stop]
+        rows = self._incoming if self.schedule.exchange == "along" else self._layouts[-1].rows
+        return self._sums.mixing.of(rows, first, stop)
 
     def per_node_loss(self) -> Array:
         """Σ over the samples of ℓ_i, [n]."""
@@ -207,8 +213,10 @@ class CompiledPass:
         else:
             self._outgoing(field.wave if self._own_gradient else None, own)
         layout.exchange(transport, self.schedule.rounds[self.place])
-        self._current = self._sums.mixing.of(layout.rows, 0, self.n)
-        if field.step == self.schedule.consensus:
+        is_last = field.step == self.schedule.consensus
+        if self._own_gradient or not is_last:  # the last sums of a mini-batch are made where they are used
+            self._current = self._sums.mixing.of(layout.rows, 0, self.n)
+        if self._own_gradient and is_last:
             self._mixed += self._current
 
     def _is_native(self, transport: Transport) -> bool:

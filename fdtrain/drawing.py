@@ -18,6 +18,7 @@ from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Pass, Rows
+from fdtrain.precision import Arithmetic
 from fdtrain.schedule import Schedule, build
 from fdtrain.team import Team
 from fdtrain.transport.base import Transport
@@ -43,10 +44,17 @@ class Recipe:
     wave: int  # samples that share its messages
 
     def draw(
-        self, purpose: str, step: int, ids: NDArray[np.int64], samples: int, widths: tuple[int, int]
+        self,
+        purpose: str,
+        step: int,
+        ids: NDArray[np.int64],
+        samples: int,
+        widths: tuple[int, int],
+        arithmetic: Arithmetic = "float64",
     ) -> Rows:
         """Features, and noise in place of labels, of the nodes `ids` [n]; `widths` are g_0 and g_L."""
-        x = draw_all_features(self.seed, f"features/{purpose}", step, ids, samples, widths[0], self.features)
+        features = f"features/{purpose}"
+        x = draw_all_features(self.seed, features, step, ids, samples, widths[0], self.features, arithmetic)
         return Rows(x, draw_noise(self.seed, f"noise/{purpose}", step, ids, samples, widths[1], self.noise))
 
 
@@ -63,9 +71,9 @@ def drawn(recipe: Recipe, job: Job, hood: Neighbourhood, team: Team) -> tuple[Ro
 
 
 def _draw(recipe: Recipe, job: Job, hood: Neighbourhood, team: Team) -> tuple[Rows, Rows]:
-    widths = job.model.inputs, job.model.outputs
-    train = recipe.draw("train", 0, hood.ids, recipe.train_samples, widths)
-    test = recipe.draw("test", 0, hood.ids, recipe.test_samples, widths)
+    widths, own = (job.model.inputs, job.model.outputs), job.precision.arithmetic
+    train = recipe.draw("train", 0, hood.ids, recipe.train_samples, widths, own)
+    test = recipe.draw("test", 0, hood.ids, recipe.test_samples, widths, own)
     teacher = Teacher(recipe.teacher, recipe.wave, job, hood, team.transport)
     for rows in (train, test):
         teacher.label(rows)

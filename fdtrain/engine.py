@@ -291,9 +291,8 @@ def make_pass(
     arithmetic: Arithmetic = "float64",
 ) -> Pass | CompiledPass:
     """A pass for n nodes, compiled where it can be and the `kernel` does not say otherwise."""
-    compiled = kernel != "numpy" and arithmetic == "float64"
-    if compiled and compiles(model, loss, turn, network, by_sample=optimizer.by_sample):
+    if kernel != "numpy" and compiles(model, loss, turn, network, by_sample=optimizer.by_sample):
         from fdtrain.compiled import CompiledPass
 
-        return CompiledPass(cast(Gcnn, model), phase, schedule, n)
+        return CompiledPass(cast(Gcnn, model), phase, schedule, n, arithmetic)
     return Pass(model, loss, turn, phase, schedule, n, arithmetic)

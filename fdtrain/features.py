@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,17 @@ def draw_features(draws: np.random.Generator, samples: int, width: int, kind: st
 
 
 def draw_all_features(
-    seed: int, purpose: str, step: int, ids: NDArray[np.int64], samples: int, width: int, kind: str
+    seed: int,
+    purpose: str,
+    step: int,
+    ids: NDArray[np.int64],
+    samples: int,
+    width: int,
+    kind: str,
+    dtype: Any = np.float64,
 ) -> Array:
     """:func:`draw_features` of the nodes `ids` [n], [n, samples, width]; each has the generator of its number."""
-    x = np.empty((len(ids), samples, width))
+    x = np.empty((len(ids), samples, width), dtype)
     if kind == "mixed" and samples % 2 == 0 and sys.byteorder == "little":
         unsure = _draw_mixed(rng.each(seed, purpose, step, ids), x)
     else:

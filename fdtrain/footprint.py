@@ -17,12 +17,13 @@ from fdtrain.engine import PORTION, make_pass
 from fdtrain.graph import Graph
 from fdtrain.job import Job
 from fdtrain.passes import Pass
+from fdtrain.precision import TYPES
 from fdtrain.schedule import Schedule
 from fdtrain.turns import LocalLoss, make_turn
 
 Array = NDArray[np.float64]
 
-_NUMBER = 8  # bytes
+_NUMBER = 8  # bytes of a label, and of what is not of the precision of arithmetic
 _PROCESS = 75 * 2**20  # bytes of a rank without nodes
 _LIBRARIES = 100 * 2**20  # bytes that rank 0 has in addition
 _LINK = 112  # bytes of a link at its receiver: neighbourhood, plan and weights
@@ -82,13 +83,14 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
     schedules = [schedule for _, schedule in job.programme]
     p, links, first = job.model.num_parameters, sum(share.links for share in shares), shares[0].nodes
     samples = (job.batch if job.streamed else job.train_samples) + job.test_samples
-    per_sample = job.model.inputs + job.model.outputs
     waves = sum(_of_a_pass(job, *key) for key in job.programme)
     state = _of_the_optimizer(job)
     width = max(schedule.peak_width for schedule in schedules)
     along = max((s.travelling for s in schedules if s.exchange == "along"), default=0)
-    training = 2 * _NUMBER * p + state + waves  # of a node, and given back before all of θ is handed in
-    whole = max(0, _NUMBER * p * sum(share.nodes for share in shares) - first * training)
+    per_sample = TYPES[job.precision.arithmetic].bytes * job.model.inputs + _NUMBER * job.model.outputs
+    number = TYPES[job.precision.arithmetic].bytes
+    training = 2 * number * p + state + waves  # of a node, and given back before all of θ is handed in
+    whole = max(0, number * p * sum(share.nodes for share in shares) - first * training)
 
     def item(name: str, bytes_of: Callable[[Share], int]) -> Item:
         return Item(name, tuple(bytes_of(share) for share in shares))
@@ -98,16 +100,16 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
 
     def messages(share: Share) -> int:
         seen = share.nodes + share.ghosts
-        return _NUMBER * ((seen + share.sent) * width + seen * along)
+        return number * ((seen + share.sent) * width + seen * along)
 
     return Footprint(
         (
             item("processes", lambda s: _PROCESS),
             at_first("rank 0's libraries", _LIBRARIES),
-            item("samples", lambda s: _NUMBER * s.nodes * samples * per_sample),
-            item("parameters and gradient", lambda s: _NUMBER * s.nodes * 2 * p),
+            item("samples", lambda s: s.nodes * samples * per_sample),
+            item("parameters and gradient", lambda s: number * s.nodes * 2 * p),
             item("optimizer", lambda s: s.nodes * state),
-            item("an update", lambda s: _NUMBER * min(s.nodes, PORTION) * _STEPPED * p),
+            item("an update", lambda s: number * min(s.nodes, PORTION) * _STEPPED * p),
             item("waves", lambda s: s.nodes * waves),
             item("messages", messages),
             item("graph and plan", lambda s: _LINK * s.links),
@@ -120,7 +122,7 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
 
 def _of_the_optimizer(job: Job) -> int:
     """Bytes of a node's state, besides its parameters."""
-    state = job.optimizer.init(np.zeros((1, job.model.num_parameters)))
+    state = job.optimizer.init(np.zeros((1, job.model.num_parameters), job.precision.arithmetic))
     theta = job.optimizer.theta(state)
     return _bytes_in([state, theta]) - theta.nbytes
 
@@ -135,7 +137,7 @@ def _pass_for(job: Job, phase: str, schedule: Schedule, nodes: int) -> Any:
     turn = LocalLoss(job.loss) if job.critic is None else make_turn(job.critic, np.zeros_like)
     assert turn is not None
     parts = job.model, job.network, job.loss, turn, job.optimizer
-    made = make_pass(*parts, phase, schedule, nodes, job.kernel)
+    made = make_pass(*parts, phase, schedule, nodes, job.kernel, job.precision.arithmetic)
     if not isinstance(made, Pass):
         return made
     caches = [

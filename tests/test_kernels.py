@@ -59,7 +59,7 @@ def test_activations_are_those_of_numpy(name: str, size: int) -> None:
     with np.errstate(all="ignore"):
         activation(name, 0.2).apply(wanted_slope, wanted_y)
     h, y = given.copy(), np.empty(size)
-    activate(KINDS[name], 0.2, h, size, y, np.empty(size))
+    activate(KINDS[name], 0.2, h, size, y, np.empty((3, size)))
     np.testing.assert_allclose(y, wanted_y, rtol=1e-14, atol=1e-300)
     np.testing.assert_allclose(h, wanted_slope, rtol=1e-14, atol=1e-300)
 
@@ -68,7 +68,7 @@ def test_activations_are_those_of_numpy(name: str, size: int) -> None:
 def test_what_is_not_finite_is_not_hidden(name: str) -> None:
     for size in (3, 20):
         h, y = np.full(size, np.nan), np.zeros(size)
-        activate(KINDS[name], 0.2, h, size, y, np.zeros(size))
+        activate(KINDS[name], 0.2, h, size, y, np.zeros((3, size)))
         assert np.isnan(y).all()
 
 

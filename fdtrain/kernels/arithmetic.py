@@ -40,8 +40,8 @@ def neighbour_sum(store, width, column, size, begin, end, columns, weights, out)
 
 @compiled(reassociates=True)
 def _dot(x, y, w):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for s in range(w):
+    total = x[0] * y[0]
+    for s in range(1, w):
         total += x[s] * y[s]
     return total
 
@@ -178,25 +178,29 @@ def exponential(x, size, out, scratch):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def activate(kind, negative_slope, h, size, y, scratch):  # type: ignore[no-untyped-def]
-    """y[:size] ← σ(h), and h ← σ'(h), accurate where σ saturates; see :mod:`fdtrain.layers.activations`."""
+def activate(kind, negative_slope, h, size, y, wide):  # type: ignore[no-untyped-def]
+    """y[:size] ← σ(h), and h ← σ'(h), accurate where σ saturates; see :mod:`fdtrain.layers.activations`.
+
+    `wide` [3, size] is for float64 numbers on the way, whatever the others are.
+    """
     if kind == SIGMOID and size < _MANY:
         for k in range(size):
-            e = math.exp(min(-h[k], _LARGEST))
+            e = math.exp(min(-np.float64(h[k]), _LARGEST))
             value = 1.0 / (e + 1.0)
             y[k] = value
             h[k] = e * value * value
     elif kind == SIGMOID:
+        exponents, powers = wide[0], wide[1]
         for k in range(size):
-            e = -h[k]
+            e = -np.float64(h[k])
             if e > _LARGEST:
                 e = _LARGEST
             if e < -_LARGEST:
                 e = -_LARGEST
-            h[k] = e
-        exponential(h, size, y, scratch)
+            exponents[k] = e
+        exponential(exponents, size, powers, wide[2])
         for k in range(size):
-            e = y[k]
+            e = powers[k]
             value = 1.0 / (e + 1.0)
             y[k] = value
             h[k] = e * value * value

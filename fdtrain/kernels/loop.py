@@ -52,6 +52,7 @@ class Pack(NamedTuple):
     grad: Arrays  # [n, p]
     work: Arrays  # flat: of each parity, arrays [n, g, w]
     scratch: Arrays  # [4, largest · w]
+    wide: Arrays  # float64 [3, largest · w]
     x: Arrays  # [n, N, g_0]
     y: Arrays  # [n, N, g_L]
     order: Arrays  # int64 [B]: which of the N samples
@@ -207,9 +208,12 @@ def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
     at_q = _kept(sizes, wave, layers[layer, Q])
     above = 0 if last else _kept(sizes, wave, layers[layer + 1, X])
     into, out, own = g_in * w, g_out * w, sizes[OWN_THETA]
+    is_own_row = not sender and not by_sample  # what the node has sent is x, as it is
     for node in range(sizes[NODES]):
         x = taken if layer == 0 else work[at_x + node * into : at_x + (node + 1) * into]
-        if layer == 0:
+        if is_own_row:
+            x = store[node * row + column : node * row + column + into]
+        elif layer == 0:
             _take_samples(pack.x[node], order, first, w, x)
         a = heard if layers[layer, A] < 0 else work[at_a + node * into : at_a + (node + 1) * into]
         h = work[at_q + node * out : at_q + (node + 1) * out]
@@ -221,7 +225,7 @@ def _receive_features(pack, op, row):  # type: ignore[no-untyped-def]
         else:
             times(a, g_in, w, theta[node * own, at + half : at + 2 * half], g_out, h, False)
         y = made if last else work[above + node * out : above + (node + 1) * out]
-        activate(kind, slope, h, g_out * w, y, spare)
+        activate(kind, slope, h, g_out * w, y, pack.wide)
         if not last:
             continue
         if sizes[RECORDS]:
@@ -282,16 +286,19 @@ def _receive_backward(pack, op, row):  # type: ignore[no-untyped-def]
             for k in range(g_in * w):
                 z[k] += heard[k]
         slope = work[q_below + node * into : q_below + (node + 1) * into]
-        for k in range(g_in * w):
-            slope[k] *= z[k]
+        for k in range(into):
+            z[k] *= slope[k]
+        if sender or below > 0:  # it is going to be sent
+            for k in range(into):
+                slope[k] = z[k]
         if not sender:
             x = taken if below == 0 else work[x_below + node * under : x_below + (node + 1) * under]
             if below == 0:
                 _take_samples(pack.x[node], order, first, w, x)
             a = work[a_below + node * under : a_below + (node + 1) * under]
-            add_products(x, g_below, slope, g_in, w, grad[node, at_below : at_below + half_below])
+            add_products(x, g_below, z, g_in, w, grad[node, at_below : at_below + half_below])
             add_products(
-                a, g_below, slope, g_in, w, grad[node, at_below + half_below : at_below + 2 * half_below]
+                a, g_below, z, g_in, w, grad[node, at_below + half_below : at_below + 2 * half_below]
             )
 
 
@@ -394,7 +401,8 @@ def warm() -> None:
         sizes=np.zeros(11, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table,
         ops=np.zeros((1, 6), np.int64), store=values, outbox=values, packed=integers[:0], indptr=integers,
         columns=integers, forward=values, backward=values, theta=rows, grad=rows, work=values,
-        scratch=np.zeros((4, 1)), x=samples, y=samples, order=integers, loss=values, output=samples, incoming=rows,
+        scratch=np.zeros((4, 1)), wide=np.zeros((3, 1)), x=samples, y=samples, order=integers, loss=values,
+        output=samples, incoming=rows,
     )  # fmt: skip
     rounds(pack, NO_LINK, 0, 0, False, 1, False)
     produce(pack, 0)
