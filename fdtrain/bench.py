@@ -47,7 +47,7 @@ class Benchmark:
     def epochs(self, repeats: int) -> str:
         """An epoch against the yardstick's."""
         job = self._experiment.job
-        timings = self._measure(repeats, self._yardstick())
+        timings = self._measure(repeats, self._yardstick(), job.minibatches)
         ratios = [job.minibatches * t.minibatch / t.yardstick for t in timings]
         return (
             f"an epoch of {job.minibatches} mini-batches at wave {job.wave}: "
@@ -77,10 +77,11 @@ class Benchmark:
             f"from the command to the first round of {self._team.size} ranks: {time.time() - launched:.2f} s"
         )
 
-    def _measure(self, repeats: int, yardstick: Yardstick | None = None) -> list[Timing]:
+    def _measure(self, repeats: int, yardstick: Yardstick | None = None, count: int = 1) -> list[Timing]:
         job = self._experiment.job
-        self._team.order(partial(measure, job, repeats))
-        return measure(job, repeats, self._team, self._host, None if yardstick is None else yardstick.epoch)
+        self._team.order(partial(measure, job, repeats, count=count))
+        own = None if yardstick is None else yardstick.epoch
+        return measure(job, repeats, self._team, self._host, own, count)
 
     def _schedule(self) -> Schedule:
         job = self._experiment.job

@@ -19,7 +19,7 @@ from fdtrain.training import Service, make_engine, rewire
 
 
 class Timing(NamedTuple):
-    """Seconds of one mini-batch, of the bare exchange of the same buffers, and of a yardstick epoch."""
+    """Seconds of a mini-batch, of the bare exchange of the same buffers, and of a yardstick epoch."""
 
     minibatch: float
     exchange: float
@@ -32,8 +32,10 @@ def measure(
     team: Team,
     service: Service | None = None,
     yardstick: Callable[[], float] | None = None,
+    count: int = 1,
 ) -> list[Timing]:
-    """An order: time the first mini-batch of `job`, its rounds without arithmetic, and the yardstick, in turn.
+    """An order: time the first mini-batch of `job`, `count` times in a row, its rounds without arithmetic, and the
+    yardstick, in turn.
 
     The bare exchange sends the same buffers to the same peers over the same transport, round by round. Rank 0's times
     count, from one common start to the next; the yardstick runs on rank 0 while the others wait.
@@ -45,11 +47,14 @@ def measure(
     timings = []
     for _ in range(repeats + 1):
         start = _together(team)
-        engine.minibatch(schedule, rows)
+        for _ in range(count):
+            engine.minibatch(schedule, rows)
         middle = _together(team)
-        engine.exchange(schedule)
+        for _ in range(count):
+            engine.exchange(schedule)
         stop = _together(team)
-        timings.append(Timing(middle - start, stop - middle, yardstick() if yardstick else 0.0))
+        own = yardstick() if yardstick else 0.0
+        timings.append(Timing((middle - start) / count, (stop - middle) / count, own))
     return timings[1:]
 
 
