@@ -24,7 +24,7 @@ from fdtrain.turns import LocalLoss, make_turn
 Array = NDArray[np.float64]
 
 _NUMBER = 8  # bytes of a label, and of what is not of the precision of arithmetic
-_PROCESS = 75 * 2**20  # bytes of a rank without nodes
+_PROCESS = 170 * 2**20  # bytes of a rank without nodes
 _LIBRARIES = 100 * 2**20  # bytes that rank 0 has in addition
 _LINK = 112  # bytes of a link at its receiver: neighbourhood, plan and weights
 _LINK_OF_ALL = 80  # bytes of every link at rank 0, which serves the topology

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from fdtrain.partition import ExchangePlan
+from fdtrain.partition import ExchangePlan, Peer
 from fdtrain.team import Team
 from fdtrain.transport.base import Kind
 from fdtrain.wire import Payload, Wire
@@ -45,7 +46,7 @@ def choose(
 
 def _time(plan: ExchangePlan, width: int, team: Team) -> tuple[float, float]:
     """Seconds of this rank, to prepare an exchange and for one."""
-    transport, wire = team.transport, Wire(plan, width, numbered=True)
+    transport, wire = team.transport, Wire(_exchanged(plan), width, numbered=True)
     layout, spent = wire.layout(Payload("trial", (("trial", width),))), list[float]()
     _meet(team)
     start = time.perf_counter()
@@ -59,6 +60,21 @@ def _time(plan: ExchangePlan, width: int, team: Team) -> tuple[float, float]:
     _meet(team)
     transport.forget()
     return prepared - start, float(np.median(spent))
+
+
+def _exchanged(plan: ExchangePlan) -> ExchangePlan:
+    """The plan of those rows alone that are sent or received."""
+    sent = np.unique(np.concatenate([*(peer.rows for peer in plan.peers), np.zeros(0, np.int64)]))
+    shift = len(sent) - plan.nodes
+    peers = [
+        Peer(
+            peer.rank,
+            np.searchsorted(sent, peer.rows),
+            slice(peer.ghosts.start + shift, peer.ghosts.stop + shift),
+        )
+        for peer in plan.peers
+    ]
+    return replace(plan, nodes=len(sent), seen=plan.seen + shift, peers=tuple(peers))
 
 
 def _meet(team: Team) -> None:
