@@ -55,7 +55,8 @@ class Recipe:
         """Features, and noise in place of labels, of the nodes `ids` [n]; `widths` are g_0 and g_L."""
         features = f"features/{purpose}"
         x = draw_all_features(self.seed, features, step, ids, samples, widths[0], self.features, arithmetic)
-        return Rows(x, draw_noise(self.seed, f"noise/{purpose}", step, ids, samples, widths[1], self.noise))
+        noise = draw_noise(self.seed, f"noise/{purpose}", step, ids, samples, widths[1], self.noise)
+        return Rows(x, noise.astype(arithmetic, copy=False))
 
 
 def drawn(recipe: Recipe, job: Job, hood: Neighbourhood, team: Team) -> tuple[Rows, Rows]:

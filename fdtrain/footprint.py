@@ -23,7 +23,7 @@ from fdtrain.turns import LocalLoss, make_turn
 
 Array = NDArray[np.float64]
 
-_NUMBER = 8  # bytes of a label, and of what is not of the precision of arithmetic
+_NUMBER = 8  # bytes
 _PROCESS = 170 * 2**20  # bytes of a rank without nodes
 _LIBRARIES = 100 * 2**20  # bytes that rank 0 has in addition
 _LINK = 112  # bytes of a link at its receiver: neighbourhood, plan and weights
@@ -87,10 +87,14 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
     state = _of_the_optimizer(job)
     width = max(schedule.peak_width for schedule in schedules)
     along = max((s.travelling for s in schedules if s.exchange == "along"), default=0)
-    per_sample = TYPES[job.precision.arithmetic].bytes * job.model.inputs + _NUMBER * job.model.outputs
     number = TYPES[job.precision.arithmetic].bytes
+    per_sample = number * (job.model.inputs + job.model.outputs)
     training = 2 * number * p + state + waves  # of a node, and given back before all of θ is handed in
     whole = max(0, number * p * sum(share.nodes for share in shares) - first * training)
+
+    shorter = job.precision.messages
+    bytes_ = max(schedule.peak_bytes for schedule in schedules) if shorter else 0
+    kept = max(schedule.travelling for schedule in schedules) if "parameters" in shorter else 0
 
     def item(name: str, bytes_of: Callable[[Share], int]) -> Item:
         return Item(name, tuple(bytes_of(share) for share in shares))
@@ -100,7 +104,8 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
 
     def messages(share: Share) -> int:
         seen = share.nodes + share.ghosts
-        return number * ((seen + share.sent) * width + seen * along)
+        coded = (seen + share.sent) * bytes_ + number * share.nodes * kept
+        return number * ((seen + share.sent) * width + seen * along) + coded
 
     return Footprint(
         (

@@ -9,6 +9,7 @@ mean over the nodes whatever the rounding (Carli, Fagnani, Frasca and Zampieri, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -122,11 +123,14 @@ class NarrowWire(Wire):
         self, plan: ExchangePlan, max_width: int, precision: Precision, *, numbered: bool = False
     ) -> None:
         super().__init__(plan, max_width, precision, numbered=numbered)
-        most = max_width * max(precision.bytes(kind) for kind in ("features", "backward", "slice"))
-        self._bytes = zeros(plan.seen * most, dtype=np.uint8)
-        self._outbox = Outbox(plan, most, np.uint8)
+        self._most = max_width * max(precision.bytes(kind) for kind in ("features", "backward", "slice"))
         self._remainder: Array = np.zeros((plan.nodes, 0), dtype=self.store.dtype)
         self._slices: tuple[Encoder, NDArray[Any]] | None = None
+
+    @cached_property
+    def _coded(self) -> tuple[NDArray[Any], Outbox]:
+        """Where the bytes are, of all rows and packed, once there are layouts of shorter numbers."""
+        return zeros(self.plan.seen * self._most, dtype=np.uint8), Outbox(self.plan, self._most, np.uint8)
 
     def _make(self, payload: Payload, number: int | None) -> Layout:
         precision = self.precision
@@ -137,7 +141,7 @@ class NarrowWire(Wire):
             width = sum(width for _, width in payload.fields)
             return Layout(self.plan, payload, zeros(self.plan.seen * width), Outbox(self.plan, width), number)
         whole = Payload(payload.phase, (("bytes", precision.size(payload.fields)),))
-        below = Layout(self.plan, whole, self._bytes, self._outbox, number)
+        below = Layout(self.plan, whole, *self._coded, number)
         return NarrowLayout(self, payload, below, self._keep)
 
     def settle(self, rows: Array) -> None:
