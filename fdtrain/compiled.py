@@ -124,6 +124,12 @@ class CompiledPass:
         kinds = [any(field.kind == "consensus" for field in round_.fields) for round_ in schedule.rounds]
         self._parts = [(mixes, [*part]) for mixes, part in groupby(range(len(kinds)), kinds.__getitem__)]
 
+    def unbind(self) -> None:
+        """Give back what belongs to the topology of before; :meth:`bind` comes next."""
+        for name in ("_pack", "_wire", "_sums"):
+            self.__dict__.pop(name, None)
+        self._layouts, self._incoming = [], self._mixed[:0]
+
     def load(self, samples: Rows) -> None:
         """Take the samples of a mini-batch: views of them, and which ones.
 

@@ -97,6 +97,9 @@ class Engine:
         """
         self.settle()
         self.transport.forget()
+        self.wire = None  # before there is another
+        for pass_ in self._passes.values():
+            pass_.unbind()
         plan = self.plan = ExchangePlan.of(hood, self.transport.rank)
         widths = [max(schedule.peak_width, self.network.setup_width(schedule)) for _, schedule in programme]
         make = Wire if self.precision == FULL else NarrowWire

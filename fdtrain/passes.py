@@ -171,6 +171,12 @@ class Pass:
             arguments = tuple(field.start if field.kind == "slice" else field.wave for field in round_.fields)
             self.steps.append(Step(compiled[key], arguments, round_))
 
+    def unbind(self) -> None:
+        """Give back what belongs to the topology of before; :meth:`bind` comes next."""
+        for name in ("_wire", "_sums"):
+            self.__dict__.pop(name, None)
+        self.steps, self._incoming = [], self._mixed[:0]
+
     def run(self, transport: Transport) -> None:
         """Go through the rounds."""
         if self.schedule.exchange == "along":
