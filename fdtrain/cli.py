@@ -33,7 +33,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 
 # What NumPy says of arrays that no machine could hold, in place of a MemoryError.
-_BEYOND_MEMORY = ("Maximum allowed dimension exceeded", "array is too big")
+_BEYOND_MEMORY = (
+    "Maximum allowed dimension exceeded", "array is too big", "Python int too large to convert to C",
+)  # fmt: skip
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -68,7 +70,7 @@ def run_command(arguments: Sequence[str], team: Team | None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; use fewer nodes or samples, or smaller waves or sizes", 2)
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(_BEYOND_MEMORY):
+        if isinstance(error, ValueError | OverflowError) and str(error).startswith(_BEYOND_MEMORY):
             return _fail(f"not enough memory: {error}; use smaller sizes, or fewer nodes or samples", 2)
         if hasattr(error, "format_message"):  # the command line itself was wrong
             return _fail(f"{error.format_message()} (see fdtrain --help)", 2)

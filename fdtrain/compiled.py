@@ -77,7 +77,7 @@ class CompiledPass:
             np.int64,
         )
         self._work = zeros(parities * n * size * w, dtype=arithmetic)
-        widest = max(*model.sizes, *(2 * g for g in model.sizes[:-1]))
+        widest = max(model.sizes)
         self._scratch = np.zeros((4, widest * w), arithmetic)
         self._wide = np.zeros((3, widest * w))
         self._mixed = np.zeros((n, schedule.travelling if self._own_gradient else 0), arithmetic)
@@ -138,9 +138,11 @@ class CompiledPass:
         """
         x, y = np.ascontiguousarray(samples.x), np.ascontiguousarray(samples.y)
         order = np.arange(x.shape[1]) if samples.order is None else samples.order
-        if x.shape[:2] != y.shape[:2] or len(x) != self.n or len(order) != self.schedule.batch:
+        batch, widths = self.schedule.batch, (self.model.inputs, self.model.outputs)
+        known = x.shape[:2] == y.shape[:2] and len(x) == self.n and (x.shape[2], y.shape[2]) == widths
+        if not known or len(order) != batch or not ((order >= 0) & (order < x.shape[1])).all():
             raise ValueError(
-                f"samples {x.shape}, {y.shape}: need {self.n} nodes and {self.schedule.batch} samples"
+                f"samples {x.shape}, {y.shape}: need {self.n} nodes, {batch} samples and {widths} features"
             )
         self._pack = self._pack._replace(x=x, y=y, order=order)
 

@@ -75,11 +75,12 @@ class Engine:
         self.n = len(theta)
         self.t = 0  # mini-batches so far
         self.theta = theta.astype(precision.arithmetic, order="C")
-        if self.n > PORTION:  # one θ for engine and optimizer, which is updated in place
-            self.state = states.apart(optimizer.init(self.theta))
+        self.state = optimizer.init(self.theta.copy())
+        large = self.n > PORTION and links is None and not optimizer.by_sample
+        self._in_portions = large and states.has_rows(self.state, self.n)
+        if self._in_portions:  # one θ for engine and optimizer, which is updated in place
+            self.state = states.apart(self.state)
             self.theta = optimizer.theta(self.state)
-        else:
-            self.state = optimizer.init(self.theta.copy())
         self.grad = zeros(*self.theta.shape, dtype=precision.arithmetic)
         self.ledger = Ledger()
         self._sent_before = transport.sends, transport.sent_bytes
@@ -155,7 +156,7 @@ class Engine:
 
     def _step(self, pass_: Pass | CompiledPass) -> None:
         """Update; many nodes in portions, into the state that there is, so that no more memory is needed."""
-        if self.n <= PORTION or self.links is not None:
+        if not self._in_portions:
             mixed = self._incoming(pass_.mixed(0, self.n))
             self.state = self.optimizer.step(self.grad, mixed, self.state)
             return
@@ -263,7 +264,8 @@ class Engine:
         self.t = int(cast(int, counters.pop(_MINIBATCHES)))
         np.copyto(self.theta, rows.pop("theta"))
         np.copyto(self.grad, rows.pop("gradient"))
-        self.state = states.restored(self.state, states.Values(rows, counters))
+        state = states.restored(self.state, states.Values(rows, counters))
+        self.state = states.put(self.state, state, 0, self.n) if self._in_portions else state
         self.settle()
         self.ledger.replace(ledger or Ledger())
         self._sent_before = (

@@ -86,7 +86,7 @@ def footprint(job: Job, shares: Sequence[Share]) -> Footprint:
     waves = sum(_of_a_pass(job, *key) for key in job.programme)
     state = _of_the_optimizer(job)
     width = max(schedule.peak_width for schedule in schedules)
-    along = max((s.travelling for s in schedules if s.exchange == "along"), default=0)
+    along = sum(s.travelling for s in schedules if s.exchange == "along")  # of each size of mini-batch
     number = TYPES[job.precision.arithmetic].bytes
     per_sample = number * (job.model.inputs + job.model.outputs)
     training = 2 * number * p + state + waves  # of a node, and given back before all of θ is handed in

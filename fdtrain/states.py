@@ -117,8 +117,24 @@ def apart(state: State) -> State:
 
 def rows(state: State, first: int, stop: int) -> State:
     """The state of the nodes `first` … `stop` − 1: views of its arrays."""
-    part: State = mapped(lambda _, value: value if _is_scalar(value) else value[first:stop], "state", state)
+
+    def take(_: str, value: Any) -> Any:
+        if _is_scalar(value):
+            return value.copy() if isinstance(value, np.ndarray) else value
+        return value[first:stop]
+
+    part: State = mapped(take, "state", state)
     return part
+
+
+def has_rows(state: Any, nodes: int) -> bool:
+    """Whether all arrays of `state` have a row for each of so many nodes, which can then be taken in portions."""
+    found: list[bool] = []
+    try:
+        mapped(lambda _, value: found.append(_is_scalar(value) or len(value) == nodes), "state", state)
+    except InputError:
+        return False
+    return all(found)
 
 
 def put(state: State, part: State, first: int, stop: int) -> State:
@@ -140,6 +156,8 @@ def put(state: State, part: State, first: int, stop: int) -> State:
     def write(where: str, value: Any, new: Any) -> None:
         if _is_scalar(new):
             scalars[where] = new
+        elif new.dtype != value.dtype:
+            raise InputError(f"{where} is {value.dtype} at first, and {new.dtype} later; keep one type")
         else:
             value[...] = new
 

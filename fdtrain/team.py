@@ -62,6 +62,7 @@ class Team:
         """On rank 0, when all is done: tell the other ranks that there is no more."""
         if not self._failed:
             self.share(lambda: None)
+            self.transport.forget()
 
 
 class _Failure:

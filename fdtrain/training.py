@@ -252,6 +252,7 @@ def follow(team: Team) -> None:
     """
     while (order := team.share(lambda: None)) is not None:
         order(team)
+    team.transport.forget()
 
 
 def log_to(folder: Path, team: Team) -> None:

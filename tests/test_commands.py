@@ -127,9 +127,9 @@ def test_saturated_activations_verify(tmp_path: Path, overrides: list[str]) -> N
         (
             "run smoke a.b=1 c=2 --ranks 4 --no-verify --overwrite --figures",
             {"out": Path("runs/now")},
-            "run --out runs/now --overwrite --no-verify -- smoke a.b=1 c=2",
+            "run --out runs/now --overwrite --no-verify --profile-minibatches 6 -- smoke a.b=1 c=2",
         ),
-        ("run smoke --allow-plugins", {}, "run --verify --allow-plugins -- smoke"),
+        ("run smoke --allow-plugins", {}, "run --verify --profile-minibatches 6 --allow-plugins -- smoke"),
         ("verify smoke", {}, "verify --minibatches 3 --out verify.json -- smoke"),
         ("cost", {}, "cost -- paper/table1"),
         ("cost x a=1 --waves 1,10 --out c.csv", {}, "cost --waves 1,10 --out c.csv -- x a=1"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from teams import content, experiment, run
 
 from fdtrain import engine as engines
+from fdtrain import launcher
 from fdtrain.arrays import zeros
 from fdtrain.compiled import CompiledPass
 from fdtrain.config import from_mapping
@@ -32,7 +35,7 @@ from fdtrain.kernels.arithmetic import (
 )
 from fdtrain.layers.activations import activation
 from fdtrain.layers.gcnn import Gcnn
-from fdtrain.passes import Pass
+from fdtrain.passes import Pass, Rows
 from fdtrain.schedule import build as build_schedule
 
 KINDS = {"sigmoid": SIGMOID, "tanh": TANH, "leaky_relu": LEAKY_RELU, "identity": IDENTITY}
@@ -210,3 +213,38 @@ def test_zeros_are_zeros() -> None:
     found: Any = zeros(3, 4)
     assert found.shape == (3, 4)
     assert not found.any()
+
+
+def test_samples_of_other_widths_are_refused() -> None:
+    """Compiled loops do not look where arrays end."""
+    made = CompiledPass(
+        Gcnn((3, 2), ("tanh",)),
+        "test",
+        build_schedule("inference", outline=Gcnn((3, 2), ("tanh",)).outline, batch=2),
+        4,
+    )
+    x, y = np.zeros((4, 5, 3)), np.zeros((4, 5, 2))
+    for rows in (
+        Rows(np.zeros((4, 5, 4)), y),
+        Rows(x, np.zeros((4, 5, 1))),
+        Rows(x[:3], y[:3]),
+        Rows(x, y),
+        Rows(x, y, order=np.array([0, 5])),
+        Rows(x, y, order=np.array([-1, 0])),
+    ):
+        with pytest.raises(ValueError, match="need 4 nodes, 2 samples"):
+            made.load(rows)
+
+
+@pytest.mark.skipif(not launcher.has_mpi(), reason="needs an MPI")
+def test_handles_of_any_mpi_are_bytes() -> None:
+    """Those of MPICH are of 32 bits and negative; in a process of its own, since it loads the MPI."""
+    code = (
+        "from mpi4py import rc; rc.initialize = False\n"
+        "from mpi4py import MPI\n"
+        "from fdtrain.transport import persistent\n"
+        "MPI._handleof = lambda request: request\n"
+        "found = persistent.Native(0, 0, 4, 24).handles([-(2**31) + 5, 7])\n"
+        "assert found.tobytes() == bytes([5, 0, 0, 128, 7, 0, 0, 0]), found\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -176,3 +176,18 @@ def test_what_is_at_two_places_becomes_two() -> None:
     made.count[0][0] = 7
     assert made.rows.tolist() == [0, 0, 0]
     assert made.count[1] == 1
+
+
+def test_who_can_be_taken_in_portions() -> None:
+    assert states.has_rows(Pair(np.zeros((3, 2)), [np.zeros(3), 1]), 3)
+    assert not states.has_rows(Pair(np.zeros((3, 2)), np.zeros(2)), 3)
+    assert not states.has_rows(Pair(np.zeros((3, 2)), object()), 3)
+
+
+def test_a_portion_keeps_its_types_and_its_scalars() -> None:
+    state = Pair(np.zeros(4), np.array(1))
+    part = states.rows(state, 0, 2)
+    part.count[...] = 2
+    assert state.count == 1
+    with pytest.raises(InputError, match="float64 at first, and float32 later"):
+        states.put(state, Pair(np.zeros(2, np.float32), np.array(2)), 0, 2)

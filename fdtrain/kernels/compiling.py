@@ -27,7 +27,8 @@ def compiled(*, reassociates: bool = False) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _folder()
         try:
-            return njit(cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath=freedom)(function)
+            kept = numba.config.CACHE_DIR is not None
+            return njit(cache=kept, nogil=True, error_model="numpy", _nrt=False, fastmath=freedom)(function)
         finally:
             numba.config.CACHE_DIR = before
 
@@ -35,18 +36,18 @@ def compiled(*, reassociates: bool = False) -> Callable[[Any], Any]:
 
 
 @cache
-def _folder() -> str:
+def _folder() -> str | None:
     """Where compiled code is kept: numba looks at the file of a function alone, and not at those of the functions that
     it calls, so every version of these files has a folder of its own."""
     content = b"".join(path.read_bytes() for path in sorted(_HERE.glob("*.py")))
     name = f"fdtrain-{hashlib.sha256(content).hexdigest()[:16]}"
     asked = os.environ.get("NUMBA_CACHE_DIR")
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    for base in [asked] if asked else [str(_HERE / "__pycache__"), home, tempfile.gettempdir()]:
+    for base in [*filter(None, [asked]), str(_HERE / "__pycache__"), home, tempfile.gettempdir()]:
         try:
             os.makedirs(base, exist_ok=True)
         except OSError:
             continue
         if os.access(base, os.W_OK):
             return os.path.join(base, name)
-    return name
+    return None

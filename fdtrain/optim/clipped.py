@@ -44,6 +44,8 @@ class Clipped:
         return self.inner.init(theta)
 
     def outgoing(self, state: Any, grad: Array) -> Array:
+        if not self.mixes_gradient:
+            return self.inner.outgoing(state, grad)
         return self.inner.outgoing(state, clip_rows(grad, self.max_norm))
 
     def step(self, grad: Array, mixed: Array, state: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,5 +36,5 @@ class Moments(NamedTuple):
 
     def direction_inside(self, beta1: float, beta2: float, epsilon: float) -> Array:
         """√(1 − β2^t)/(1 − β1^t) · m/(√v + ε): ε is added before the correction of v."""
-        correction = np.sqrt(1.0 - beta2**self.t) / (1.0 - beta1**self.t)
+        correction = math.sqrt(1.0 - beta2**self.t) / (1.0 - beta1**self.t)
         return np.asarray(correction * self.m / (np.sqrt(self.v) + epsilon))

@@ -27,6 +27,9 @@ class ProfiledTransport:
     def kind(self, kind: Kind) -> None:
         self.inner.kind = kind
 
+    def usable(self) -> Sequence[Kind]:
+        return self.inner.usable()
+
     def native(self) -> None:
         """Compiled code does not exchange: every round is to be seen."""
 

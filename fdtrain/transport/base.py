@@ -23,7 +23,7 @@ class Transport(Protocol):
     rounds: int  # number of the next round, alike on the ranks that exchange something in it
     sends: int  # physical messages sent so far
     sent_bytes: int  # physical bytes sent so far
-    kinds: tuple[Kind, ...]  # that it knows
+    kinds: tuple[Kind, ...]  # that it knows, the first choice first
     kind: Kind  # how numbered exchanges are made: change it on all ranks alike, before there are any
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
@@ -36,6 +36,9 @@ class Transport(Protocol):
 
     def forget(self) -> None:
         """There are other buffers from now on: free what was kept of numbered exchanges. All ranks call."""
+
+    def usable(self) -> Sequence[Kind]:
+        """The kinds that work here. All ranks call, and find the same."""
 
     def native(self) -> Any:
         """How compiled code starts and tests numbered exchanges (:class:`fdtrain.transport.persistent.Native`), with

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from fdtrain.errors import InputError
 from fdtrain.partition import ExchangePlan, Peer
 from fdtrain.team import Team
 from fdtrain.transport.base import Kind
@@ -24,16 +25,25 @@ def choose(
     numbers per node; `rounds` are those until the topology changes, None: it stays. All ranks call.
 
     What is tried is not counted.
+
+    Raises:
+        InputError: the MPI library does not know the kind.
     """
     transport = team.transport
     if team.size == 1 or len(transport.kinds) == 1:
         return
+    transport.forget()  # what an earlier job has made
+    usable = transport.usable() if kind in ("auto", "neighbourhood") else transport.kinds
     if kind != "auto":
+        if kind not in usable:
+            raise InputError(
+                f"execution.transport: {kind} does not work with this MPI library; use auto, or {' or '.join(usable)}"
+            )
         transport.kind = kind
         return
     counts = transport.rounds, transport.sends, transport.sent_bytes
     seconds: dict[Kind, float] = {}
-    for candidate in transport.kinds:
+    for candidate in usable:
         transport.kind = candidate
         prepare, exchange = _time(plan, width, team)
         seconds[candidate] = exchange + (0.0 if rounds is None else prepare / rounds)

@@ -110,6 +110,9 @@ class LoopbackTransport:
 
     def forget(self) -> None: ...
 
+    def usable(self) -> Sequence[Kind]:
+        return self.kinds
+
     def native(self) -> None: ...
 
     def prepare(self, sends: Sequence[Message], receives: Sequence[Message], number: int) -> NoReturn:

@@ -67,6 +67,7 @@ class MpiTransport:
         self._receives: Sequence[Message] = ()
         self._prepared: dict[int, Prepared] = {}
         self._neighbours: MPI.Distgraphcomm | None = None
+        self._usable: Sequence[Kind] | None = None
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message], number: int | None = None) -> None:
         if number is None or self.kind == "point_to_point":
@@ -92,6 +93,12 @@ class MpiTransport:
                 made = persistent.point_to_point(self.comm, sends, receives, TAG_LIMIT + number)
             self._prepared[number] = made
         return self._prepared[number]
+
+    def usable(self) -> Sequence[Kind]:
+        if self._usable is None:
+            works = persistent.neighbourhoods_work(self.comm)
+            self._usable = [kind for kind in self.kinds if kind != "neighbourhood" or works]
+        return self._usable
 
     def native(self) -> Native | None:
         return None if self.kind == "point_to_point" else persistent.native()

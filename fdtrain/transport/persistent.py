@@ -6,6 +6,7 @@ Imports mpi4py.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from fdtrain.transport.base import Message
+
+_PROBE = 10.0  # seconds for a message to oneself
 
 
 class Prepared(NamedTuple):
@@ -36,7 +39,8 @@ class Native(NamedTuple):
 
     def handles(self, requests: Sequence[MPI.Request]) -> NDArray[np.uint8]:
         """The requests as C code has them, one after another."""
-        each = (MPI._handleof(request).to_bytes(self.handle, "little") for request in requests)
+        bits = (1 << 8 * self.handle) - 1  # an MPI may have handles that are negative numbers
+        each = ((MPI._handleof(request) & bits).to_bytes(self.handle, "little") for request in requests)
         return np.frombuffer(bytearray(b"".join(each)), dtype=np.uint8)
 
 
@@ -58,6 +62,29 @@ def neighbourhood(comm: MPI.Distgraphcomm, sends: Sequence[Message], receives: S
 def neighbours(comm: MPI.Intracomm, peers: Sequence[int]) -> MPI.Distgraphcomm:
     """A communicator of all ranks on which each is linked with its peers, both ways. All ranks call."""
     return comm.Create_dist_graph_adjacent(peers, peers, reorder=False)
+
+
+def neighbourhoods_work(comm: MPI.Intracomm) -> bool:
+    """Whether the library has persistent collectives of neighbours, and completes them as it does other requests: MPI-3
+    has none, and MPICH 5.0 fails to. All ranks call, and send a number to themselves."""
+    sent, received = np.ones(1), np.zeros(1)
+    try:
+        graph = neighbours(comm, [comm.Get_rank()])
+        (request,) = neighbourhood(graph, [(comm.Get_rank(), sent)], [(comm.Get_rank(), received)]).requests
+        for _ in range(2):
+            received[0] = 0.0
+            MPI.Prequest.Startall([request])
+            end = time.monotonic() + _PROBE
+            while not MPI.Request.Testall([request]):
+                if time.monotonic() > end:
+                    return False
+            if received[0] != 1.0:
+                return False
+        request.Free()
+        graph.Free()
+    except (MPI.Exception, NotImplementedError, AttributeError):
+        return False
+    return True
 
 
 @cache
