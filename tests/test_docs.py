@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -106,6 +107,16 @@ FEW_GRAPHS = ["topology.nodes=10", "topology.mean_degree=[2, 4]", "task.graphs=2
 FEW_GRAPHS += ["training.epochs=1", "training.batch=4"]
 
 
+@pytest.fixture
+def own_handlers() -> Iterator[None]:
+    """Whatever a command does about signals is over with the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_handlers")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_run(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command that is shown, on one rank; training for one epoch, in as few rounds as there can be."""
