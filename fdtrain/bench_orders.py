@@ -15,7 +15,7 @@ from fdtrain.job import Job
 from fdtrain.partition import ExchangePlan
 from fdtrain.passes import Rows
 from fdtrain.team import Team
-from fdtrain.training import Service, make_engine, rewire
+from fdtrain.training import Service, compile_once, make_engine, rewire
 
 
 class Timing(NamedTuple):
@@ -127,6 +127,7 @@ def start(job: Job, team: Team, service: Service | None = None) -> None:
 def ready(job: Job, team: Team, service: Service | None) -> tuple[Engine, Neighbourhood]:
     """An engine on the first topology, and what this rank knows of that."""
     serve = cast(Service, service)
+    compile_once(job, team)
     ids, theta = team.deal(lambda: serve.parameters())
     engine = make_engine(job, team, serve, np.broadcast_to(theta, (len(ids), theta.shape[1])))
     hood = team.deal(lambda: serve.neighbourhoods(0))

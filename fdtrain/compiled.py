@@ -60,22 +60,18 @@ class CompiledPass:
         self._sum = np.zeros((n, model.num_parameters if self._own_gradient else 0), arithmetic)
         self._layers, size = _layers(model, trains=trains)
         parities = 2 if _overlap(schedule) else 1
-        self._sizes = np.array(
-            [
-                n,
-                0,
-                schedule.batch,
-                w,
-                size,
-                parities,
-                model.form == "sender",
-                trains,
-                phase == "test",
-                False,
-                True,
-            ],
-            np.int64,
-        )
+        sizes = {
+            loop.NODES: n,
+            loop.BATCH: schedule.batch,
+            loop.FULL_WAVE: w,
+            loop.KEPT: size,
+            loop.PARITIES: parities,
+            loop.SENDER: model.form == "sender",
+            loop.TRAINS: trains,
+            loop.RECORDS: phase == "test",
+        }
+        self._sizes = np.zeros(loop.OWN_THETA + 1, np.int64)  # the others are known with a topology
+        self._sizes[[*sizes]] = [*sizes.values()]
         self._work = zeros(parities * n * size * w, dtype=arithmetic)
         widest = max(model.sizes)
         self._scratch = np.zeros((4, widest * w), arithmetic)

@@ -18,6 +18,7 @@ from fdtrain.engine import Engine
 from fdtrain.errors import InputError
 from fdtrain.graph import Neighbourhood
 from fdtrain.job import Job
+from fdtrain.losses import SquaredError
 from fdtrain.passes import Rows
 from fdtrain.reports import Diverged, Kind, Log, Report, Saved, State, Taker, hand_in
 from fdtrain.team import Team
@@ -143,6 +144,7 @@ def _prepare(
 ) -> tuple[NDArray[np.int64], Engine, tuple[Rows, Rows] | None]:
     """The numbers of the rank's nodes, an engine for them, and all samples, where they are not streamed."""
     rows, hood = None, None
+    compile_once(job, team)
     if not job.streamed:
         hood = team.deal(lambda t: serve.neighbourhoods(t), max(job.done - 1, 0), what="topology")
         rows = team.deal(lambda: serve.dataset(), what="samples")
@@ -231,6 +233,16 @@ def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
     turn = make_turn(job.critic, ask)
     parts = job.model, job.network, job.loss, job.optimizer, job.mixing, team.transport
     return Engine(*parts, theta, turn, job.links(len(theta)), job.kernel, job.precision)
+
+
+def compile_once(job: Job, team: Team) -> None:
+    """Let rank 0 compile what all ranks are going to need; the others then find it on disk."""
+    if team.size > 1 and job.kernel != "numpy" and isinstance(job.loss, SquaredError):
+        if team.rank == 0:
+            from fdtrain.kernels.loop import warm
+
+            warm()
+        team.share(lambda: None, what="compiled loops")
 
 
 def rewire(engine: Engine, job: Job, team: Team, hood: Neighbourhood | None) -> None:
