@@ -105,7 +105,9 @@ def test_the_formula_is_what_is_measured(tmp_path: Path) -> None:
     )
     for name in ("first", "run"):  # the first may have to compile, which takes memory of its own
         out = tmp_path / name
-        subprocess.run([sys.executable, "-c", _MEASURED, json.dumps(given), str(out)], check=True, timeout=300)
+        subprocess.run(
+            [sys.executable, "-c", _MEASURED, json.dumps(given), str(out)], check=True, timeout=300
+        )
     told = json.loads((out / "environment.json").read_text())["peak_memory"]
     assert told["of_all"] == told["of_largest"] > 250 * 2**20
     assert told["predicted_of_all"] == pytest.approx(told["of_all"], rel=0.25)
