@@ -192,10 +192,6 @@ class CompiledPass:
         """What the nodes made of the samples, [n, B, g_L], of a test."""
         return self.output
 
-    def layouts(self) -> list[Layout]:
-        """The rounds as they go over the wire."""
-        return self._layouts
-
     def exchange(self, transport: Transport) -> None:
         """The messages of all rounds, without arithmetic."""
         if self._is_native(transport):

@@ -33,7 +33,7 @@ from fdtrain.schedule import Schedule
 from fdtrain.snapshot import Snapshot
 from fdtrain.transport.base import Transport
 from fdtrain.turns import LocalLoss, Turn
-from fdtrain.wire import Layout, Wire
+from fdtrain.wire import Wire
 
 if TYPE_CHECKING:
     from fdtrain.compiled import CompiledPass
@@ -216,10 +216,6 @@ class Engine:
     def finished(self, schedule: Schedule) -> Array:
         """What the nodes made of the samples that were inferred last, [n, B, ·]: outputs, or decisions."""
         return self._passes["test", schedule].finished()
-
-    def layouts(self, schedule: Schedule) -> list[Layout]:
-        """The rounds of a training `schedule` as they go over the wire."""
-        return self._passes["train", schedule].layouts()
 
     def exchange(self, schedule: Schedule) -> None:
         """The messages of a training `schedule`, without arithmetic."""

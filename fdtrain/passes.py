@@ -215,14 +215,10 @@ class Pass:
         """What the nodes made of the samples, [n, B, ·]: outputs, or decisions."""
         return by_node(self.output, self.schedule.batch)
 
-    def layouts(self) -> list[Layout]:
-        """The rounds as they go over the wire."""
-        return [step.compiled.layout for step in self.steps]
-
     def exchange(self, transport: Transport) -> None:
         """The messages of all rounds, without arithmetic."""
-        for layout in self.layouts():
-            layout.exchange(transport)
+        for step in self.steps:
+            step.compiled.layout.exchange(transport)
 
     def _role(self, field: Field) -> tuple[str, int, int, int]:
         """What fields have in common that share their actions."""
