@@ -25,14 +25,24 @@ class Team:
         )
         self._failed = False  # whether all ranks have raised rank 0's error
 
-    def share(self, make: Callable[..., Any], *arguments: Any, what: str = "the next order") -> Any:
+    def share(
+        self, make: Callable[..., Any], *arguments: Any, what: str = "the next order", patience: float = 0.0
+    ) -> Any:
         """What rank 0 makes from `arguments`, on every rank; `what` that is, in words.
+
+        Making it may take `patience` seconds, beside the deadline.
 
         If making it fails, all ranks raise the error, or none.
         """
-        return self.deal(lambda: [make(*arguments)] * self.size, what=what)
+        return self.deal(lambda: [make(*arguments)] * self.size, what=what, patience=patience)
 
-    def deal(self, make: Callable[..., Sequence[Any]], *arguments: Any, what: str = "its part") -> Any:
+    def deal(
+        self,
+        make: Callable[..., Sequence[Any]],
+        *arguments: Any,
+        what: str = "its part",
+        patience: float = 0.0,
+    ) -> Any:
         """The rank's own of what rank 0 makes from `arguments` for everybody; `what` that is, in words.
 
         If making it fails, all ranks raise the error, or none.
@@ -46,7 +56,7 @@ class Team:
                 self.control.scatter([_Failure(error)] * self.size)
                 raise
         try:
-            item = self.control.scatter(items)
+            item = self.control.scatter(items, patience)
         except MessageTimeoutError as late:
             late.add_note(what)
             raise

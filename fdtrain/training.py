@@ -28,6 +28,7 @@ from fdtrain.turns import make_turn
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
 
+_COMPILING = 300.0  # seconds
 _LOSSES = (
     "losses"  # the snapshot's rows that are no engine's: Σ_b ℓ_i of mini-batches of which rank 0 was not told
 )
@@ -238,11 +239,13 @@ def make_engine(job: Job, team: Team, serve: Service, theta: Array) -> Engine:
 def compile_once(job: Job, team: Team) -> None:
     """Let rank 0 compile what all ranks are going to need; the others then find it on disk."""
     if team.size > 1 and job.kernel != "numpy" and isinstance(job.loss, SquaredError):
-        if team.rank == 0:
+
+        def compile_all() -> None:
             from fdtrain.kernels.loop import warm
 
             warm()
-        team.share(lambda: None, what="compiled loops")
+
+        team.share(compile_all, what="compiled loops", patience=_COMPILING)
 
 
 def rewire(engine: Engine, job: Job, team: Team, hood: Neighbourhood | None) -> None:

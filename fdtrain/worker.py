@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from fdtrain.stacks import Stacks
 from fdtrain.team import Team
 from fdtrain.training import follow
 from fdtrain.transport.mpi import MpiControl, MpiTransport
+
+_HEARD = 0.2  # seconds for the launcher to read standard error; MPICH's drops the rest when a job is aborted
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
             else:
                 _report(team, _in_a_line(error), error)
         finally:
+            time.sleep(_HEARD)
             world.Abort(1)
         raise
 

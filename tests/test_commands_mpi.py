@@ -302,6 +302,14 @@ def test_a_message_that_does_not_come_is_an_error_that_names_the_rank(tmp_path: 
     assert "2" in result.stderr.split("rank(s)")[1]
 
 
+def test_ranks_wait_longer_for_loops_that_have_to_be_compiled_first(tmp_path: Path) -> None:
+    extra = {"FDTRAIN_DEADLINE": "4", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    arguments = ["run", str(write_config(tmp_path)), "execution.kernel=numba", "--out", str(tmp_path / "run")]
+    result = mpirun(2, ["-m", "fdtrain", *arguments], extra=extra)
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "cache").rglob("*.nbi"))
+
+
 def test_a_wrong_gradient_on_one_rank_fails_the_verification(tmp_path: Path) -> None:
     result, _, _ = run_broken(tmp_path, "miscalculates")
     assert result.returncode == 1

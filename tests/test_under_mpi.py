@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent / "mpi"
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_mpi_tests_pass(ranks: int) -> None:
+def test_mpi_tests_pass(tmp_path: Path, ranks: int) -> None:
     result = mpirun(
         ranks,
         [
@@ -26,6 +26,8 @@ def test_mpi_tests_pass(ranks: int) -> None:
             "--color=no",
             "-p",
             "no:cacheprovider",
+            "--basetemp",
+            str(tmp_path),
             str(FOLDER),
         ],
     )

@@ -85,9 +85,9 @@ class ProfiledControl:
         self.recorder.mark("control", "bcast")
         return item
 
-    def scatter(self, items: Sequence[Any] | None) -> Any:
+    def scatter(self, items: Sequence[Any] | None, patience: float = 0.0) -> Any:
         self.recorder.mark()
-        item = self.inner.scatter(items)
+        item = self.inner.scatter(items, patience)
         self.recorder.mark("control", "scatter")
         return item
 

@@ -78,8 +78,8 @@ class Control(Protocol):
     def bcast(self, item: Any) -> Any:
         """Rank 0's `item`, on every rank."""
 
-    def scatter(self, items: Sequence[Any] | None) -> Any:
-        """The rank's own of rank 0's `items`."""
+    def scatter(self, items: Sequence[Any] | None, patience: float = 0.0) -> Any:
+        """The rank's own of rank 0's `items`, which may take `patience` seconds longer than others to come."""
 
     def gather(self, item: Any) -> list[Any] | None:
         """Everybody's `item` by rank, on rank 0; None elsewhere."""

@@ -145,7 +145,7 @@ class LoopbackControl:
     def bcast(self, item: Any) -> Any:
         return self.scatter([item] * self.size if self.rank == 0 else None)
 
-    def scatter(self, items: Sequence[Any] | None) -> Any:
+    def scatter(self, items: Sequence[Any] | None, patience: float = 0.0) -> Any:
         if items is None:
             return self._hub.get(("control", 0, self.rank))
         for peer in range(1, self.size):

@@ -181,9 +181,9 @@ class MpiControl:
     def bcast(self, item: Any) -> Any:
         return self.scatter([item] * self.size if self.rank == 0 else None)
 
-    def scatter(self, items: Sequence[Any] | None) -> Any:
+    def scatter(self, items: Sequence[Any] | None, patience: float = 0.0) -> Any:
         if items is None:
-            return self._receive(0, _DOWN)
+            return self._receive(0, _DOWN, patience)
         packed: dict[int, bytes] = {}  # by the item's identity: often everybody's is the same
         for item in items[1:]:
             if id(item) not in packed:
@@ -219,7 +219,7 @@ class MpiControl:
 
         self._wait(lambda: MPI.Request.Testall(requests), slow)
 
-    def _receive(self, peer: int, tag: int) -> Any:
+    def _receive(self, peer: int, tag: int, patience: float = 0.0) -> Any:
         status = MPI.Status()
         found: list[MPI.Message] = []
 
@@ -230,21 +230,21 @@ class MpiControl:
             found.append(message)
             return True
 
-        self._wait(arrives, lambda: f"rank(s) [{peer}]")
+        self._wait(arrives, lambda: f"rank(s) [{peer}]", patience)
         content = bytearray(status.Get_count(MPI.BYTE))
         request = found[0].Irecv([content, MPI.BYTE])
         self._wait(request.Test, lambda: f"the rest of a message from rank(s) [{peer}]")
         return pickle.loads(content)
 
-    def _wait(self, ready: Callable[[], bool], whom: Callable[[], str]) -> None:
+    def _wait(self, ready: Callable[[], bool], whom: Callable[[], str], patience: float = 0.0) -> None:
         for _ in range(20):
             if ready():
                 return
-        clock = _Clock()
+        clock, limit = _Clock(), self.deadline + patience
         while not ready():
             waited = clock.look()
-            if waited > self.deadline:
+            if waited > limit:
                 self.on_late()
-                raise MessageTimeoutError(f"waited {self.deadline:g} s between rounds for {whom()}")
+                raise MessageTimeoutError(f"waited {limit:g} s between rounds for {whom()}")
             if waited > _AWAKE:
                 time.sleep(min(waited / 20, _NAP))
