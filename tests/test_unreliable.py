@@ -174,6 +174,28 @@ def test_with_loss_every_approach_is_the_oracles(scheme: str, kind: str, rounds:
         check_lossy(content, minibatches=12, ranks=2)
 
 
+@pytest.mark.parametrize("redrawn", [False, True])
+@pytest.mark.parametrize("delay", [15, 60])
+@pytest.mark.parametrize(("scheme", "rounds"), [("per_batch", 1), ("per_batch", 3), ("piggyback_do", 1)])
+def test_what_a_node_misses_while_it_is_down_comes_with_what_was_sent_later(
+    scheme: str, rounds: int, delay: int, redrawn: bool
+) -> None:
+    content = config(
+        channel={
+            "features": {"missing": "hold"},
+            "parameters": {
+                "loss": 0.2, "delay": {"kind": "uniform", "high": delay}, "missing": "push_sum"
+            },
+            "crashes": [{"nodes": [3, 7], "start": 2, "stop": 3}, {"nodes": [1, 5], "start": 4, "stop": 5}],
+        },
+        training={"scheme": scheme, "consensus_rounds": rounds},
+    )  # fmt: skip
+    if redrawn:
+        content["topology"] |= {"redraw": {"every": 3}}
+    for seed in range(3):
+        check_lossy({**content, "seed": seed}, minibatches=9)
+
+
 @pytest.mark.parametrize("slices", ["even", "idle"])
 def test_with_loss_slices_of_any_kind_are_the_oracles(slices: str) -> None:
     for parameters in PARAMETERS:

@@ -23,6 +23,10 @@ class Parcel(NamedTuple):
     places: Index  # [k] of the links
     rows: Array  # [k, width]
 
+    @property
+    def columns(self) -> slice:
+        return slice(self.start, self.start + self.rows.shape[1])
+
     def at(self, chosen: Flags) -> Parcel:
         """What of it is on some of its links [k]."""
         return self._replace(places=self.places[chosen], rows=self.rows[chosen])
@@ -47,18 +51,21 @@ class Underway:
             self._parcels = [parcel for parcel in self._parcels if parcel.arrival > round_number]
         return sorted(found, key=lambda parcel: (parcel.arrival, parcel.sent, parcel.start))
 
-    def rewire(self, places: Index) -> list[Parcel]:
-        """The links at the old places are now at the new `places`, −1: gone; return what was under way on those."""
-        lost, kept = [], []
+    def take(self, chosen: Flags) -> list[Parcel]:
+        """Take out what is under way on the `chosen` links [m], in the order in which it was sent."""
+        found, kept = [], []
         for parcel in self._parcels:
-            new = places[parcel.places]
-            gone = new < 0
-            if gone.any():
-                lost.append(parcel.at(gone))
-            if not gone.all():
-                kept.append(parcel._replace(places=new).at(~gone))
+            on = chosen[parcel.places]
+            if on.any():
+                found.append(parcel.at(on))
+            if not on.all():
+                kept.append(parcel.at(~on))
         self._parcels = kept
-        return lost
+        return found
+
+    def renumber(self, places: Index) -> None:
+        """The links at the old places are now at the new `places` [m]."""
+        self._parcels = [parcel._replace(places=places[parcel.places]) for parcel in self._parcels]
 
     def scale(self, what: str, factors: Array) -> None:
         """Multiply what is under way by a factor [m, 1] of its link."""
@@ -66,18 +73,33 @@ class Underway:
             if parcel.what == what:
                 parcel.rows[...] *= factors[parcel.places]
 
+    def hand_on(self, failed: Parcel) -> Array:
+        """What does not arrive goes into what was sent next on the same link of what is still under way; return the
+        rows [k, width], 0 where they did."""
+        rows = failed.rows.copy()
+        for parcel in sorted(self._parcels, key=lambda parcel: parcel.sent):
+            if parcel.what != failed.what or parcel.sent <= failed.sent:
+                continue
+            columns = _common(parcel, failed.columns)
+            _, here, there = np.intersect1d(failed.places, parcel.places, return_indices=True)
+            if columns is None or not len(here):
+                continue
+            mine = slice(columns.start - failed.start, columns.stop - failed.start)
+            theirs = slice(columns.start - parcel.start, columns.stop - parcel.start)
+            parcel.rows[there, theirs] += rows[here, mine]
+            rows[here, mine] = 0.0
+        return rows
+
     def overtake(self, what: str, sent: int, columns: slice, heard: Flags, out: Array) -> None:
         """A message that was sent later, in the round `sent`, and `heard` on links [m] makes up for what is under
         way of its `columns`: move that to `out` [m, travelling]."""
         for parcel in self._parcels:
-            low, high = (
-                max(columns.start, parcel.start),
-                min(columns.stop, parcel.start + parcel.rows.shape[1]),
-            )
-            if parcel.what != what or parcel.sent >= sent or low >= high:
+            common = _common(parcel, columns)
+            if parcel.what != what or parcel.sent >= sent or common is None:
                 continue
-            chosen, within = heard[parcel.places], slice(low - parcel.start, high - parcel.start)
-            out[parcel.places[chosen], low:high] += parcel.rows[chosen, within]
+            chosen = heard[parcel.places]
+            within = slice(common.start - parcel.start, common.stop - parcel.start)
+            out[parcel.places[chosen], common] += parcel.rows[chosen, within]
             parcel.rows[chosen, within] = 0.0
 
     def snapshot(self, links: LinkStore) -> dict[str, Kept]:
@@ -99,3 +121,10 @@ class Underway:
             places = links.places(receivers, senders)
             self._parcels.append(Parcel(int(arrival), int(sent), what, int(start), places, rows.copy()))
         self._parcels.sort(key=lambda parcel: (parcel.sent, parcel.arrival, parcel.start))
+
+
+def _common(parcel: Parcel, columns: slice) -> slice | None:
+    """The `columns` that the parcel has; None if there are none."""
+    own = parcel.columns
+    low, high = max(columns.start, own.start), min(columns.stop, own.stop)
+    return slice(low, high) if low < high else None

@@ -56,8 +56,9 @@ class Links:
         """Take a new topology; `receivers` [m] are the places of the links' own nodes, 0 … n − 1."""
         self._ids, self._receivers = hood.ids, receivers
         places = self._store.places_after(hood.ids[receivers], hood.indices)
-        for parcel in self._underway.rewire(places):
+        for parcel in self._underway.take(places < 0):
             self._fail(parcel)
+        self._underway.renumber(places)
         self._store.rewire(hood.ids[receivers], hood.indices)
 
     def weigh(self, indptr: Index, shift: Array, mixing: Array, whole: Array) -> None:

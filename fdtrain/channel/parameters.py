@@ -148,7 +148,7 @@ class Masses:
             self._collect(rows)
 
     def arrive(self, parcel: Parcel) -> None:
-        columns, heard = _columns(parcel), np.zeros(len(self._come), dtype=np.bool_)
+        columns, heard = parcel.columns, np.zeros(len(self._come), dtype=np.bool_)
         heard[parcel.places] = True
         self._underway.overtake(_MASS, parcel.sent, columns, heard, self._come)
         self._come[parcel.places, columns] += parcel.rows
@@ -168,7 +168,7 @@ class Masses:
         before[:, 0] = mixing
 
     def fail(self, parcel: Parcel) -> None:
-        self._owed[parcel.places, _columns(parcel)] += parcel.rows
+        self._owed[parcel.places, parcel.columns] += self._underway.hand_on(parcel)
 
     def _collect(self, rows: Array) -> None:
         """Add what came late."""
@@ -210,10 +210,6 @@ _MASS, _OWED, _LATE, _SHARES = (
 
 def _name(field: Field) -> str:
     return _SLICES if field.kind == "slice" else f"rows of step {field.step}"
-
-
-def _columns(parcel: Parcel) -> slice:
-    return slice(parcel.start, parcel.start + parcel.rows.shape[1])
 
 
 def _add(rows: Array, masses: Array) -> None:
