@@ -70,13 +70,13 @@ def _exchange(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _deal(original: Callable[..., Any]) -> Callable[..., Any]:
-    def deal(team: Team, make: Any, *arguments: Any, what: str = "its part") -> Any:
+    def deal(team: Team, make: Any, *arguments: Any, what: str = "its part", **named: Any) -> Any:
         if not isinstance(team.control, ProfiledControl):
-            return original(team, make, *arguments, what=what)
+            return original(team, make, *arguments, what=what, **named)
         recorder = team.control.recorder
         recorder.open(what, "deal", "serve" if team.rank == 0 else "control")
         try:
-            return original(team, make, *arguments, what=what)
+            return original(team, make, *arguments, what=what, **named)
         finally:
             recorder.close()
 
