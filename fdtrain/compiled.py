@@ -107,7 +107,8 @@ class CompiledPass:
         assert forward is not None
         assert backward is not None
         indptr, columns, weights = forward.csr
-        nothing, own = np.zeros((self.n, 0, 0)), self._work.dtype
+        own = self._work.dtype
+        nothing = np.zeros((self.n, 0, 0), own)
         self._pack = loop.Pack(
             self._sizes, self._layers, self._slopes, steps, ops, wire.store, wire.outbox.store,
             wire.outbox.rows, indptr, columns, weights.astype(own, copy=False), backward.csr[2].astype(own, copy=False),

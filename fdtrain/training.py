@@ -243,7 +243,7 @@ def compile_once(job: Job, team: Team) -> None:
         def compile_all() -> None:
             from fdtrain.kernels.loop import warm
 
-            warm()
+            warm(job.precision.arithmetic)
 
         team.share(compile_all, what="compiled loops", patience=_COMPILING)
 

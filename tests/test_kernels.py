@@ -209,6 +209,25 @@ def test_compiled_code_is_kept_by_the_content_of_its_sources(
         compiling._folder.cache_clear()
 
 
+@pytest.mark.parametrize("arithmetic", ["float64", "float32"])
+def test_a_run_compiles_nothing_but_what_rank_0_has_compiled_for_all(arithmetic: str) -> None:
+    """In a process of its own, since others have compiled other things."""
+    code = (
+        "import sys\n"
+        "from fdtrain import run\n"
+        "from fdtrain.config import load\n"
+        "from fdtrain.kernels import loop\n"
+        "def compiled():\n"
+        "    return [len(f.signatures) for f in (loop.rounds, loop.produce, loop.consume)]\n"
+        "loop.warm(sys.argv[1])\n"
+        "before, asked = compiled(), ['execution.kernel=numba', 'precision.arithmetic=' + sys.argv[1]]\n"
+        "run(load(sys.argv[2], asked), ranks=2)\n"
+        "assert compiled() == before, (before, compiled())\n"
+    )
+    smoke = Path(__file__).parent.parent / "configs/ci/smoke.yaml"
+    subprocess.run([sys.executable, "-c", code, arithmetic, str(smoke)], check=True, timeout=120)
+
+
 def test_zeros_are_zeros() -> None:
     found: Any = zeros(3, 4)
     assert found.shape == (3, 4)

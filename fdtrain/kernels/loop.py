@@ -393,16 +393,25 @@ def rounds(pack, link, step, stop, started, patience, idle):  # type: ignore[no-
 NO_LINK = Link(0, 0, np.zeros(0, np.uint8), 1, np.zeros(1, np.int32), np.zeros(0, np.uint8))
 
 
-def warm() -> None:
-    """Compile, or load what was compiled before, for float64: a process that forks others does it once for all."""
-    integers, values, rows = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
-    samples, table = np.zeros((1, 1, 1)), np.zeros((1, 5), np.int64)
+def warm(arithmetic: str = "float64") -> None:
+    """Compile, or load what was compiled before: a process that forks others does it once for all.
+
+    Of passes in `arithmetic`, and of those in float64 that label its samples.
+    """
+    for own in dict.fromkeys((arithmetic, "float64")):
+        _compile(own, arithmetic)
+
+
+def _compile(own: str, samples: str) -> None:
+    """For passes in the type `own`, of `samples` in another."""
+    integers, values, rows = np.zeros(1, np.int64), np.zeros(1, own), np.zeros((1, 1), own)
+    table, wide, x = np.zeros((1, 5), np.int64), np.zeros((3, 1)), np.zeros((1, 1, 1), samples)
     pack = Pack(
-        sizes=np.zeros(11, np.int64), layers=np.zeros((1, 7), np.int64), slopes=values, steps=table,
+        sizes=np.zeros(11, np.int64), layers=np.zeros((1, 7), np.int64), slopes=wide[0], steps=table,
         ops=np.zeros((1, 6), np.int64), store=values, outbox=values, packed=integers[:0], indptr=integers,
         columns=integers, forward=values, backward=values, theta=rows, grad=rows, work=values,
-        scratch=np.zeros((4, 1)), wide=np.zeros((3, 1)), x=samples, y=samples, order=integers, loss=values,
-        output=samples, incoming=rows,
+        scratch=np.zeros((4, 1), own), wide=wide, x=x, y=x, order=integers, loss=wide[0],
+        output=np.zeros((1, 1, 1), own), incoming=rows,
     )  # fmt: skip
     rounds(pack, NO_LINK, 0, 0, False, 1, False)
     produce(pack, 0)
