@@ -136,8 +136,7 @@ def ready(job: Job, team: Team, service: Service | None) -> tuple[Engine, Neighb
 
 
 def _together(team: Team) -> float:
-    team.control.gather(None)
-    team.control.bcast(None)
+    team.control.meet()
     return time.perf_counter()
 
 

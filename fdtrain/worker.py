@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         stopping.install(second_ends=False)
     control = MpiControl(world.Dup(), deadline)
     transport = MpiTransport(world.Dup(), deadline)
+    transport.meet = control.meet
     team = Team(transport, control)
     stacks: Stacks | None = None
     try:

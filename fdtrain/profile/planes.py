@@ -97,6 +97,11 @@ class ProfiledControl:
         self.recorder.mark("control", "gather")
         return items
 
+    def meet(self) -> None:
+        self.recorder.mark()
+        self.inner.meet()
+        self.recorder.mark("control", "meet")
+
     def vote(self, number: int) -> int:
         self.recorder.mark()
         highest = self.inner.vote(number)

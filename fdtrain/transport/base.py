@@ -84,6 +84,9 @@ class Control(Protocol):
     def gather(self, item: Any) -> list[Any] | None:
         """Everybody's `item` by rank, on rank 0; None elsewhere."""
 
+    def meet(self) -> None:
+        """Wait until all ranks have called."""
+
     def vote(self, number: int) -> int:
         """The largest `number` ≥ 0 that a rank gave in the call before this one, on every rank; 0 in the first.
 

@@ -58,7 +58,7 @@ def _time(plan: ExchangePlan, width: int, team: Team) -> tuple[float, float]:
     """Seconds of this rank, to prepare an exchange and for one."""
     transport, wire = team.transport, Wire(_exchanged(plan), width, numbered=True)
     layout, spent = wire.layout(Payload("trial", (("trial", width),))), list[float]()
-    _meet(team)
+    team.control.meet()
     start = time.perf_counter()
     layout.exchange(transport)
     prepared = time.perf_counter()
@@ -67,7 +67,7 @@ def _time(plan: ExchangePlan, width: int, team: Team) -> tuple[float, float]:
         for _ in range(_ROUNDS):
             layout.exchange(transport)
         spent.append((time.perf_counter() - begin) / _ROUNDS)
-    _meet(team)
+    team.control.meet()
     transport.forget()
     return prepared - start, float(np.median(spent))
 
@@ -85,8 +85,3 @@ def _exchanged(plan: ExchangePlan) -> ExchangePlan:
         for peer in plan.peers
     ]
     return replace(plan, nodes=len(sent), seen=plan.seen + shift, peers=tuple(peers))
-
-
-def _meet(team: Team) -> None:
-    team.control.gather(None)
-    team.control.bcast(None)

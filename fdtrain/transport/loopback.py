@@ -158,6 +158,10 @@ class LoopbackControl:
             return None
         return [item, *(self._hub.get(("gather", peer)) for peer in range(1, self.size))]
 
+    def meet(self) -> None:
+        self.gather(None)
+        self.bcast(None)
+
     def vote(self, number: int) -> int:
         self._votes += 1
         return self._hub.vote(self._votes, number)

@@ -49,7 +49,9 @@ class _Clock:
 class MpiTransport:
     """The data plane on a communicator of its own.
 
-    ``on_late`` is called before a missing message becomes an error. Waits are short here: none sleeps that is not long.
+    ``on_late`` is called before a missing message becomes an error; ``meet`` waits until all ranks have called it,
+    before they link neighbours, where the MPI library would wait for ever. Waits are short here: none sleeps that is
+    not long.
     """
 
     kinds: tuple[Kind, ...] = ("persistent", "neighbourhood", "point_to_point")
@@ -58,7 +60,7 @@ class MpiTransport:
         """Use a communicator that nobody else uses; `deadline`: seconds until a missing message is an error."""
         self.comm, self.deadline = comm, deadline
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
-        self.on_late = _do_nothing
+        self.on_late = self.meet = _do_nothing
         self.rounds = 0
         self.sends = 0
         self.sent_bytes = 0
@@ -86,6 +88,7 @@ class MpiTransport:
         """Exchange `number`, as it is kept. Collectives are made in the same order by all ranks."""
         if number not in self._prepared:
             if self.kind == "neighbourhood":
+                self.meet()
                 if self._neighbours is None:
                     self._neighbours = persistent.neighbours(self.comm, [peer for peer, _ in sends])
                 made = persistent.neighbourhood(self._neighbours, sends, receives)
@@ -96,6 +99,7 @@ class MpiTransport:
 
     def usable(self) -> Sequence[Kind]:
         if self._usable is None:
+            self.meet()
             works = persistent.neighbourhoods_work(self.comm)
             self._usable = [kind for kind in self.kinds if kind != "neighbourhood" or works]
         return self._usable
@@ -109,6 +113,7 @@ class MpiTransport:
                 request.Free()
         self._prepared = {}
         if self._neighbours is not None:
+            self.meet()
             self._neighbours.Free()
             self._neighbours = None
 
@@ -196,6 +201,10 @@ class MpiControl:
             self._send([(0, pickle.dumps(item, pickle.HIGHEST_PROTOCOL))], _UP)
             return None
         return [item, *(self._receive(peer, _UP) for peer in range(1, self.size))]
+
+    def meet(self) -> None:
+        self.gather(None)
+        self.bcast(None)
 
     def vote(self, number: int) -> int:
         highest = self.settle()

@@ -69,7 +69,10 @@ def make_team() -> tuple[Team, RecordingComm]:
     from fdtrain.transport.mpi import MpiControl, MpiTransport
 
     comm = RecordingComm(MPI.COMM_WORLD.Dup())
-    return Team(MpiTransport(comm, deadline=30.0), MpiControl(MPI.COMM_WORLD.Dup())), comm  # type: ignore[arg-type]
+    control = MpiControl(MPI.COMM_WORLD.Dup())
+    transport = MpiTransport(comm, deadline=30.0)  # type: ignore[arg-type]
+    transport.meet = control.meet
+    return Team(transport, control), comm
 
 
 def experiment(**changes: Any) -> Experiment:
