@@ -38,7 +38,13 @@ BASE: dict[str, Any] = {
     "optimizer": {"kind": "d_sgd", "lr": 1e-3},
 }
 TRUE = Computer(
-    name="true", per_round=3e-5, per_message=2e-5, per_byte=4e-9, per_flop=5e-9, per_gathered=2e-8
+    name="true",
+    per_round=3e-5,
+    per_message=2e-5,
+    per_byte=4e-9,
+    per_visit=1e-6,
+    per_flop=5e-9,
+    per_gathered=2e-8,
 )
 
 
@@ -112,8 +118,8 @@ def test_one_rank_says_nothing_of_messages() -> None:
 
 
 def test_a_fit_needs_more_points_than_figures() -> None:
-    with pytest.raises(InputError, match="a fit of 5 figures needs 6 points or more, found 5"):
-        fit("few", FEATURES_OF_ALL[-5:], [1.0] * 5, 2)
+    with pytest.raises(InputError, match="a fit of 6 figures needs 7 points or more, found 6"):
+        fit("few", FEATURES_OF_ALL[-6:], [1.0] * 6, 2)
 
 
 def test_a_fitted_model_is_a_machine_to_predict_for(tmp_path: Path) -> None:
@@ -135,6 +141,7 @@ def test_features_by_hand() -> None:
         "rounds": 7,
         "messages": 7,
         "bytes": 8 * numbers,
+        "visits": 2 * 7,
         "flops": 2 * flops,
         "gathered": 3 * numbers,
     }

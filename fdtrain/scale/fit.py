@@ -15,10 +15,8 @@ from fdtrain.scale.work import FEATURES
 
 Array = NDArray[np.float64]
 
-COEFFICIENTS = dict(
-    zip(FEATURES, ("per_round", "per_message", "per_byte", "per_flop", "per_gathered"), strict=True)
-)
-SYMBOLS = dict(zip(FEATURES, "δαβγε", strict=True))
+COEFFICIENTS = {name: f"per_{name.removesuffix('s')}" for name in FEATURES}
+SYMBOLS = dict(zip(FEATURES, "δαβζγε", strict=True))
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ def fit(name: str, features: Sequence[Mapping[str, float]], seconds: Sequence[fl
         per_round=values.get("per_round", 0.0),
         per_message=values.get("per_message"),
         per_byte=values.get("per_byte"),
+        per_visit=values.get("per_visit", 0.0),
         per_flop=values.get("per_flop", 0.0),
         per_gathered=values.get("per_gathered", 0.0),
         fit=Fit(

@@ -37,6 +37,9 @@ class Computer(Section):
         default=None, description="α, latency: seconds of every message that a rank sends in a round."
     )
     per_byte: Seconds | None = Field(default=None, description="β, seconds per byte: 1 / bandwidth.")
+    per_visit: Seconds = Field(
+        default=0.0, description="ζ, seconds of every node in a round, however short its row."
+    )
     per_flop: Seconds = Field(description="γ, seconds per multiplication or addition of a rank.")
     per_gathered: Seconds = Field(
         default=0.0, description="ε, seconds per number that is summed over a neighbour."

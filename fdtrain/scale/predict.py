@@ -129,7 +129,7 @@ def _on_ranks(
 ) -> Iterator[tuple[str, Minibatch, tuple[float, float]]]:
     for scheme, plan in plans:
         features = plan.features(shares)
-        arithmetic = {name: features[name] for name in ("flops", "gathered")}
+        arithmetic = {name: features[name] for name in ("visits", "flops", "gathered")}
         whole, own = predicted_seconds(machine, features), predicted_seconds(machine, arithmetic)
         yield scheme, plan, (whole - own, own)
 

@@ -17,7 +17,14 @@ from fdtrain.scale.study import AXES
 from fdtrain.scale.work import FEATURES, sizes_of
 
 POINTS, RANKS, MODEL = "scaling.csv", "ranks.csv", "model.json"
-_UNITS = {"rounds": "s", "messages": "s", "bytes": "s/byte", "flops": "s/flop", "gathered": "s/number"}
+_UNITS = {
+    "rounds": "s",
+    "messages": "s",
+    "bytes": "s/byte",
+    "visits": "s",
+    "flops": "s/flop",
+    "gathered": "s/number",
+}
 
 
 def points_frame(

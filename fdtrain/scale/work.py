@@ -18,7 +18,14 @@ from fdtrain.placement import Share, shares
 from fdtrain.schedule import Schedule, build
 from fdtrain.tasks.node_regression import NodeRegression
 
-FEATURES = ("rounds", "messages", "bytes", "flops", "gathered")  # what the time of a mini-batch is linear in
+FEATURES = (
+    "rounds",
+    "messages",
+    "bytes",
+    "visits",
+    "flops",
+    "gathered",
+)  # what a mini-batch's time is linear in
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Minibatch:
             "rounds": float(len(schedule.rounds)),
             "messages": most["peers"] * len(schedule.rounds),
             "bytes": max(most["sent"], most["ghosts"]) * sum(self.row_bytes),
+            "visits": most["nodes"] * len(schedule.rounds),
             "flops": most["nodes"] * self.flops,
             "gathered": most["links"] * schedule.numbers,
         }
