@@ -160,9 +160,9 @@ class CompiledPass:
                 self._run_natively(transport, places[0], places[-1] + 1)
             else:
                 for self.place in places:
-                    loop.produce(self._pack, self.place)
+                    loop.work(self._pack, self.place, False)
                     self._layouts[self.place].exchange(transport, self.schedule.rounds[self.place])
-                    loop.consume(self._pack, self.place)
+                    loop.work(self._pack, self.place, True)
         if self.schedule.exchange == "along":
             self._wire.settle(self._incoming)
 

@@ -218,7 +218,7 @@ def test_a_run_compiles_nothing_but_what_rank_0_has_compiled_for_all(arithmetic:
         "from fdtrain.config import load\n"
         "from fdtrain.kernels import loop\n"
         "def compiled():\n"
-        "    return [len(f.signatures) for f in (loop.rounds, loop.produce, loop.consume)]\n"
+        "    return [len(f.signatures) for f in (loop.rounds, loop.work)]\n"
         "loop.warm(sys.argv[1])\n"
         "before, asked = compiled(), ['execution.kernel=numba', 'precision.arithmetic=' + sys.argv[1]]\n"
         "run(load(sys.argv[2], asked), ranks=2)\n"

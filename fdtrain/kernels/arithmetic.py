@@ -47,6 +47,25 @@ def _dot(x, y, w):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def _add_rows(x, x_size, w, theta, start, step, y):  # type: ignore[no-untyped-def]
+    """y [w] += Σ_k theta[start + k · step] · row k of x [x_size, w], four rows at a time."""
+    k = 0
+    while k + 4 <= x_size:
+        at = start + k * step
+        a, b, c, d = theta[at], theta[at + step], theta[at + 2 * step], theta[at + 3 * step]
+        xa, xb = x[k * w : k * w + w], x[(k + 1) * w : (k + 1) * w + w]
+        xc, xd = x[(k + 2) * w : (k + 2) * w + w], x[(k + 3) * w : (k + 3) * w + w]
+        for s in range(w):
+            y[s] = (((y[s] + a * xa[s]) + b * xb[s]) + c * xc[s]) + d * xd[s]
+        k += 4
+    while k < x_size:
+        a, xa = theta[start + k * step], x[k * w : k * w + w]
+        for s in range(w):
+            y[s] += a * xa[s]
+        k += 1
+
+
+@compiled()
 def times(x, x_size, w, theta, g_out, out, fresh):  # type: ignore[no-untyped-def]
     """out [g_out, w] ← (0 if `fresh` else out) + Θᵀx, from x [x_size, w] and Θ [x_size, g_out], all flat."""
     if fresh:
@@ -69,25 +88,7 @@ def times(x, x_size, w, theta, g_out, out, fresh):  # type: ignore[no-untyped-de
                     out[j * w + s] += value * theta[k * g_out + j]
         return
     for j in range(g_out):
-        y = out[j * w : j * w + w]
-        k = 0
-        while k + 4 <= x_size:
-            a, b, c, d = (
-                theta[k * g_out + j],
-                theta[(k + 1) * g_out + j],
-                theta[(k + 2) * g_out + j],
-                theta[(k + 3) * g_out + j],
-            )
-            xa, xb = x[k * w : k * w + w], x[(k + 1) * w : (k + 1) * w + w]
-            xc, xd = x[(k + 2) * w : (k + 2) * w + w], x[(k + 3) * w : (k + 3) * w + w]
-            for s in range(w):
-                y[s] = (((y[s] + a * xa[s]) + b * xb[s]) + c * xc[s]) + d * xd[s]
-            k += 4
-        while k < x_size:
-            a, xa = theta[k * g_out + j], x[k * w : k * w + w]
-            for s in range(w):
-                y[s] += a * xa[s]
-            k += 1
+        _add_rows(x, x_size, w, theta, j, g_out, out[j * w : j * w + w])
 
 
 @compiled()
@@ -104,21 +105,7 @@ def times_transposed(q, g_out, w, theta, x_size, out, fresh):  # type: ignore[no
                     out[k * w + s] += value * theta[k * g_out + j]
         return
     for k in range(x_size):
-        z = out[k * w : k * w + w]
-        j = 0
-        while j + 4 <= g_out:
-            row = theta[k * g_out + j : k * g_out + j + 4]
-            a, b, c, d = row[0], row[1], row[2], row[3]
-            qa, qb = q[j * w : j * w + w], q[(j + 1) * w : (j + 1) * w + w]
-            qc, qd = q[(j + 2) * w : (j + 2) * w + w], q[(j + 3) * w : (j + 3) * w + w]
-            for s in range(w):
-                z[s] = (((z[s] + a * qa[s]) + b * qb[s]) + c * qc[s]) + d * qd[s]
-            j += 4
-        while j < g_out:
-            a, qa = theta[k * g_out + j], q[j * w : j * w + w]
-            for s in range(w):
-                z[s] += a * qa[s]
-            j += 1
+        _add_rows(q, g_out, w, theta, k * g_out, 1, out[k * w : k * w + w])
 
 
 @compiled()

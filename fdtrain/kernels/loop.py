@@ -312,31 +312,17 @@ def _receive_slice(pack, op, row):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def produce(pack, step):  # type: ignore[no-untyped-def]
-    """Fill the own rows of round `step`."""
+def work(pack, step, received):  # type: ignore[no-untyped-def]
+    """Fill the own rows of round `step`; or use its rows, once they are `received`."""
     first, count, row = pack.steps[step, FIRST], pack.steps[step, COUNT], pack.steps[step, ROW]
     for k in range(first, first + count):
         op = pack.ops[k]
         if op[OP] == FEATURES:
-            _send_features(pack, op, row)
+            _receive_features(pack, op, row) if received else _send_features(pack, op, row)
         elif op[OP] == BACKWARD:
-            _send_backward(pack, op, row)
+            _receive_backward(pack, op, row) if received else _send_backward(pack, op, row)
         else:
-            _send_slice(pack, op, row)
-
-
-@compiled()
-def consume(pack, step):  # type: ignore[no-untyped-def]
-    """Use the rows of round `step`."""
-    first, count, row = pack.steps[step, FIRST], pack.steps[step, COUNT], pack.steps[step, ROW]
-    for k in range(first, first + count):
-        op = pack.ops[k]
-        if op[OP] == FEATURES:
-            _receive_features(pack, op, row)
-        elif op[OP] == BACKWARD:
-            _receive_backward(pack, op, row)
-        else:
-            _receive_slice(pack, op, row)
+            _receive_slice(pack, op, row) if received else _send_slice(pack, op, row)
 
 
 @compiled()
@@ -363,7 +349,7 @@ def rounds(pack, link, step, stop, started, patience, idle):  # type: ignore[no-
     while step < stop:
         row, count = pack.steps[step, ROW], pack.steps[step, REQUEST_COUNT]
         if not started and not idle:
-            produce(pack, step)
+            work(pack, step, False)
         if count > 0:
             handles = link.requests[pack.steps[step, REQUESTS] * link.handle :].ctypes.data
             if not started:
@@ -385,7 +371,7 @@ def rounds(pack, link, step, stop, started, patience, idle):  # type: ignore[no-
                     return WAITS, step, 0
         started = False
         if not idle:
-            consume(pack, step)
+            work(pack, step, True)
         step += 1
     return DONE, step, 0
 
@@ -414,5 +400,4 @@ def _compile(own: str, samples: str) -> None:
         output=np.zeros((1, 1, 1), own), incoming=rows,
     )  # fmt: skip
     rounds(pack, NO_LINK, 0, 0, False, 1, False)
-    produce(pack, 0)
-    consume(pack, 0)
+    work(pack, 0, False)
