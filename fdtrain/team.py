@@ -30,9 +30,7 @@ class Team:
     ) -> Any:
         """What rank 0 makes from `arguments`, on every rank; `what` that is, in words.
 
-        Making it may take `patience` seconds, beside the deadline.
-
-        If making it fails, all ranks raise the error, or none.
+        Making it may take `patience` seconds beside the deadline. If it fails, all ranks raise the error, or none.
         """
         return self.deal(lambda: [make(*arguments)] * self.size, what=what, patience=patience)
 
@@ -45,7 +43,7 @@ class Team:
     ) -> Any:
         """The rank's own of what rank 0 makes from `arguments` for everybody; `what` that is, in words.
 
-        If making it fails, all ranks raise the error, or none.
+        Making it may take `patience` seconds beside the deadline. If it fails, all ranks raise the error, or none.
         """
         items: Sequence[Any] | None = None
         if self.rank == 0:

@@ -17,14 +17,7 @@ from fdtrain.scale.study import AXES
 from fdtrain.scale.work import FEATURES, sizes_of
 
 POINTS, RANKS, MODEL = "scaling.csv", "ranks.csv", "model.json"
-_UNITS = {
-    "rounds": "s",
-    "messages": "s",
-    "bytes": "s/byte",
-    "visits": "s",
-    "flops": "s/flop",
-    "gathered": "s/number",
-}
+_UNITS = dict(zip(FEATURES, ("s", "s", "s/byte", "s", "s/flop", "s/number"), strict=True))
 
 
 def points_frame(

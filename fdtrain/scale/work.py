@@ -18,14 +18,8 @@ from fdtrain.placement import Share, shares
 from fdtrain.schedule import Schedule, build
 from fdtrain.tasks.node_regression import NodeRegression
 
-FEATURES = (
-    "rounds",
-    "messages",
-    "bytes",
-    "visits",
-    "flops",
-    "gathered",
-)  # what a mini-batch's time is linear in
+# What the time of a mini-batch is linear in.
+FEATURES = ("rounds", "messages", "bytes", "visits", "flops", "gathered")
 
 
 @dataclass(frozen=True)
