@@ -51,7 +51,7 @@ class Stacks:
     def collect(self, folder: Path | None) -> None:
         """Write all ranks' stacks into a file in `folder` (of temporary files where there is none).
 
-        If another rank is doing that, give it the time to end the job.
+        If another rank is doing that, give it the time to end the job; who returns from it has to speak for itself.
         """
         path = (folder or Path(tempfile.gettempdir())) / f"stacks-{self.places[0].pid}.log"
         try:

@@ -64,8 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException as error:
         try:
             if isinstance(error, MessageTimeoutError) and stacks is not None:
-                if stacks.file is not None:  # otherwise another rank says it
-                    _report(team, _what_is_missing(team, error, stacks), error)
+                _report(team, _what_is_missing(team, error, stacks), error)
             else:
                 _report(team, _in_a_line(error), error)
         finally:
@@ -94,7 +93,9 @@ def _what_is_missing(team: Team, late: MessageTimeoutError, stacks: Stacks) -> s
     where = [] if team.minibatch is None else [f"mini-batch {team.minibatch + 1}"]
     where += getattr(late, "__notes__", [])
     parts = [": ".join(filter(None, [str(late), ", ".join(where)])), stacks.busy]
-    return "; ".join([*filter(None, parts), f"stacks of all ranks in {stacks.file}"])
+    if stacks.file is not None:
+        parts.append(f"stacks of all ranks in {stacks.file}")
+    return "; ".join(filter(None, parts))
 
 
 def _in_a_line(error: BaseException) -> str:

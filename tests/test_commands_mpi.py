@@ -261,6 +261,12 @@ def hangs(self, *arguments):
         time.sleep(1000)
     return right(self, *arguments)
 
+def hangs_again(self, *arguments):
+    if self.transport.rank == 0:
+        import os, pathlib
+        pathlib.Path(sys.argv[-1], "logs", f"stacks-{os.getpid()}.log").touch()
+    return hangs(self, *arguments)
+
 def miscalculates(self, *arguments):
     loss = right(self, *arguments)
     if self.transport.rank == 2:
@@ -309,6 +315,13 @@ def test_a_message_that_does_not_come_is_an_error_that_names_the_rank(tmp_path: 
     else:
         assert "no message within 2 s from rank(s)" in result.stderr
         assert "2" in result.stderr.split("rank(s)")[1]
+
+
+def test_what_is_missing_is_said_where_stacks_cannot_be_written(tmp_path: Path) -> None:
+    result, _, _ = run_broken(tmp_path, "hangs_again", FDTRAIN_DEADLINE="2")
+    assert result.returncode not in (0, 2)
+    assert " failed: no message within 2 s" in result.stderr or " failed: waited 2 s" in result.stderr
+    assert "stacks of all ranks" not in result.stderr
 
 
 def test_ranks_wait_longer_for_loops_that_have_to_be_compiled_first(tmp_path: Path) -> None:
