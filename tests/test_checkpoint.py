@@ -52,7 +52,13 @@ class Runs:
             folder / "same"
         )  # as another run of the same configuration, of which only the times differ
         driver.run(from_mapping(CONFIG), out=self.same, verify=False)
-        (self.same / "timing.csv").write_text("epoch,seconds\n1,1.111\n2,2.222\n3,3.333\n")
+        times = b"epoch,seconds\n1,1.111\n2,2.222\n3,3.333\n"
+        (self.same / "timing.csv").write_bytes(times)
+        for t in (5, NEW):
+            content = checkpoint.read(self.file(self.same, t))
+            size, _ = content["files"]["timing.csv"]
+            content["files"]["timing.csv"] = [size, hashlib.sha256(times[:size]).hexdigest()]
+            self.file(self.same, t).write_bytes(checkpoint.encode(content))
         self.bytes = {t: self.file(self.whole, t).read_bytes() for t in range(1, 10)}
         self.intact()
 
