@@ -15,12 +15,12 @@ run: $(VENV)/.run
 	timeout $(TIME_LIMIT) $(BIN)/fdtrain run quickstart --ranks pure --out runs/quickstart
 
 test: $(VENV)/.dev
-	timeout 2400 $(BIN)/python -m pytest
+	timeout 3000 $(BIN)/python -m pytest
 
 # The same bits under the other MPI: the tests that need one, in an environment of its own.
 test-mpich:
 	$(MAKE) VENV=.venv-mpich .venv-mpich/.mpich
-	timeout 900 .venv-mpich/bin/python -m pytest tests/test_commands_mpi.py tests/test_under_mpi.py
+	timeout 1200 .venv-mpich/bin/python -m pytest tests/test_commands_mpi.py tests/test_under_mpi.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -58,25 +59,27 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
 def job(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[int]]]:
     """A run on 4 ranks that is under way: its process, a marker of all that belongs to it, and its ranks."""
     (tmp_path / "config.yaml").write_text(CONFIG)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
     command = [sys.executable, "-m", "fdtrain", "run", str(tmp_path / "config.yaml"), "--ranks", "4"]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "run")], env=environment({"TMPDIR": str(scratch)}),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.csv"
-    assert wait_until(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 3, 60)
-    known = processes(str(scratch))
-    server = next(pid for pid, parent in known.items() if parent == process.pid and _is_server(pid))
-    ranks = [pid for pid, parent in known.items() if parent == server]
-    assert len(ranks) == 4
-    yield process, str(scratch), ranks
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    assert process.stderr is not None
-    process.stderr.close()
+    with (
+        # sockets must not have long paths
+        tempfile.TemporaryDirectory(prefix="launcher-", ignore_cleanup_errors=True) as scratch,
+        (tmp_path / "errors").open("w") as errors,
+        subprocess.Popen(
+            [*command, "--out", str(tmp_path / "run")], env=environment({"TMPDIR": scratch}),
+            stdout=subprocess.DEVNULL, stderr=errors, text=True,
+        ) as process,
+    ):  # fmt: skip
+        try:
+            begun = wait_until(lambda: metrics.is_file() and metrics.read_text().count("\n") > 3, 60)
+            assert begun, (tmp_path / "errors").read_text()
+            known = processes(scratch)
+            server = next(pid for pid, parent in known.items() if parent == process.pid and _is_server(pid))
+            ranks = [pid for pid, parent in known.items() if parent == server]
+            assert len(ranks) == 4
+            yield process, scratch, ranks
+        finally:
+            process.kill()
 
 
 def _is_server(pid: int) -> bool:

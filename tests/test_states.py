@@ -111,7 +111,6 @@ def test_any_nesting_keeps_types_and_values() -> None:
         (Loose(lambda: 0), "state.rows"),
         (Loose, "state"),
     ],
-    ids=str,
 )
 def test_what_is_no_state_is_refused_by_its_place(state: Any, place: str) -> None:
     with pytest.raises(InputError, match=f"^{place} is ") as refused:

@@ -116,6 +116,24 @@ def test_the_control_plane_over_mpi(ranks: int) -> None:
     assert sorted(result.stdout.split("\n")) == ["", *(f"voted {rank}" for rank in range(ranks))]
 
 
-def test_this_process_has_the_usual_handlers() -> None:
-    """The Python API and the tests install nothing."""
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+HANDLERS = """
+import signal, sys
+import fdtrain
+watched = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1]
+before = [*map(signal.getsignal, watched)]
+during = []
+config = {
+    "topology": {"kind": "ring", "nodes": 5},
+    "model": {"sizes": [3, 1]},
+    "task": {"train_samples": 4, "test_samples": 2},
+    "training": {"epochs": 1, "batch": 2},
+    "optimizer": {"kind": "d_sgd", "lr": 0.1},
+}
+fdtrain.run(config, on_epoch=lambda row: during.extend(map(signal.getsignal, watched)))
+assert during == before
+assert [*map(signal.getsignal, watched)] == before
+"""
+
+
+def test_the_python_api_installs_no_handlers() -> None:
+    subprocess.run([sys.executable, "-c", HANDLERS], check=True, timeout=60, env=environment())
