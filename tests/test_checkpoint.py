@@ -48,17 +48,6 @@ class Runs:
         driver.run(from_mapping(CONFIG), out=self.whole, verify=False)
         self.other = folder / "other"
         driver.run(from_mapping({**CONFIG, "seed": 4}), out=self.other, verify=False)
-        self.same = (
-            folder / "same"
-        )  # as another run of the same configuration, of which only the times differ
-        driver.run(from_mapping(CONFIG), out=self.same, verify=False)
-        times = b"epoch,seconds\n1,1.111\n2,2.222\n3,3.333\n"
-        (self.same / "timing.csv").write_bytes(times)
-        for t in (5, NEW):
-            content = checkpoint.read(self.file(self.same, t))
-            size, _ = content["files"]["timing.csv"]
-            content["files"]["timing.csv"] = [size, hashlib.sha256(times[:size]).hexdigest()]
-            self.file(self.same, t).write_bytes(checkpoint.encode(content))
         self.bytes = {t: self.file(self.whole, t).read_bytes() for t in range(1, 10)}
         self.intact()
 
@@ -211,9 +200,14 @@ def renamed(source: int, target: int) -> Callable[[Runs], Any]:
     return lambda runs: runs.file(runs.run, target).write_bytes(runs.bytes[source])
 
 
-def of_other(run: str, t: int = NEW) -> Callable[[Runs], Any]:
+def with_other_times(t: int) -> Callable[[Runs], Any]:
+    """Of another run of the same configuration, of which only the times differ."""
+
     def put(runs: Runs) -> None:
-        shutil.copy(runs.file(getattr(runs, run), t), runs.newest)
+        content = checkpoint.decode(runs.bytes[t])
+        size, _ = content["files"]["timing.csv"]
+        content["files"]["timing.csv"] = [size, hashlib.sha256(bytes(size)).hexdigest()]
+        runs.newest.write_bytes(checkpoint.encode(content))
 
     return put
 
@@ -228,8 +222,12 @@ FILES: dict[str, tuple[Callable[[Runs], Any], int | None, str]] = {
     "a newer one": (renamed(8, NEW), OLD, "is that of mini-batch 8"),
     "named as if newer": (renamed(OLD, 9), NEW, "is that of mini-batch 4"),
     "beyond the end": (renamed(OLD, 10), NEW, "is that of mini-batch 4"),
-    "of a run with other times": (of_other("same"), OLD, "timing.csv does not begin with what was there"),
-    "of another mini-batch of that run": (of_other("same", 5), OLD, "is that of mini-batch 5"),
+    "of a run with other times": (
+        with_other_times(NEW),
+        OLD,
+        "timing.csv does not begin with what was there",
+    ),
+    "of another mini-batch of that run": (with_other_times(5), OLD, "is that of mini-batch 5"),
     "unfinished": (
         lambda runs: (runs.newest.parent / "minibatch-000000008.ckpt.writing").write_bytes(b"x"),
         NEW,
@@ -251,7 +249,7 @@ def test_files_that_are_missing_or_swapped(runs: Runs, name: str) -> None:
 
 
 def test_one_of_another_configuration_is_refused(runs: Runs) -> None:
-    of_other("other")(runs)
+    shutil.copy(runs.file(runs.other, NEW), runs.newest)
     with pytest.raises(
         InputError, match=r"is of another configuration: seed was 4, found 3 in config.yaml"
     ) as said:

@@ -117,7 +117,7 @@ def test_the_control_plane_over_mpi(ranks: int) -> None:
 
 
 HANDLERS = """
-import signal, sys
+import signal
 import fdtrain
 watched = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1]
 before = [*map(signal.getsignal, watched)]
