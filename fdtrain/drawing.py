@@ -34,7 +34,7 @@ _NUMBERS = 20_000_000  # of all nodes in an array of the teacher's, at most if a
 class Recipe:
     """How the samples of a run are drawn, on one graph."""
 
-    number: int  # those of the same number are the same samples
+    number: int  # those of the same number are the same samples of all nodes
     seed: int
     features: str
     noise: float  # standard deviation
@@ -42,6 +42,7 @@ class Recipe:
     test_samples: int
     teacher: Array  # its parameters [p]
     wave: int  # samples that share its messages
+    hosts: str = ""  # those of the same are for the same nodes on every rank
 
     def draw(
         self,
@@ -64,9 +65,10 @@ def drawn(recipe: Recipe, job: Job, hood: Neighbourhood, team: Team) -> tuple[Ro
 
     The team keeps those that were drawn last, for the jobs to come.
     """
-    if team.samples is None or team.samples[0] != recipe.number:
+    wanted = (recipe.number, recipe.hosts)
+    if team.samples is None or team.samples[0] != wanted:
         team.samples = None  # before others are made
-        team.samples = recipe.number, _draw(recipe, job, hood, team)
+        team.samples = wanted, _draw(recipe, job, hood, team)
     found: tuple[Rows, Rows] = team.samples[1]
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -181,7 +182,8 @@ class Host:
         graph = self.topology.graph(0)
         recipe = self.data.recipe(graph)
         if recipe is not None:
-            return [recipe] * len(self._ids)
+            hosts = hashlib.sha256(self.owner.tobytes()).hexdigest()
+            return [replace(recipe, hosts=hosts)] * len(self._ids)
         train, test = self.data.dataset(graph)
         return list(zip(self._cut(train), self._cut(test), strict=True))
 

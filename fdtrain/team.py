@@ -20,8 +20,8 @@ class Team:
         self.rank, self.size = transport.rank, transport.size
         self.logs: Path | None = None  # where this rank writes its log, once rank 0 has told
         self.minibatch: int | None = None  # that is being trained, if any
-        self.samples: tuple[int, Any] | None = (
-            None  # those that were drawn last, by the number of their recipe
+        self.samples: tuple[tuple[int, str], Any] | None = (
+            None  # those that were drawn last, by the number of their recipe and by who hosts whom
         )
         self._failed = False  # whether all ranks have raised rank 0's error
 

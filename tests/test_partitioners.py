@@ -275,6 +275,16 @@ def test_benches_of_networks(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @needs_mpi
+@pytest.mark.parametrize("nodes", [9, 10])  # as many nodes on each rank under every partition, or not
+def test_the_bench_of_partitions_on_several_ranks(nodes: int) -> None:
+    settings = ["training.wave=100", "task.train_samples=100", f"topology={{kind: ring, nodes: {nodes}}}"]
+    result = fdtrain("bench", "partitions", "quickstart", *settings, "--ranks", "3")
+    assert result.returncode == 0, result.stderr
+    assert "the same under each" in result.stdout
+    assert [line.split()[0] for line in result.stdout.splitlines()[-4:]] == KINDS
+
+
+@needs_mpi
 def test_under_mpi(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(from_mapping(BASE).to_yaml())
